@@ -1,0 +1,1 @@
+"""Reusable parts of the notebook: data, model, layer table, summary, training, checkpoints, plots and studies."""

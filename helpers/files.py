@@ -1,0 +1,63 @@
+"""Files that are whole or not there: one atomic write, and tensors that are read without running code."""
+
+import contextlib
+import io
+import os
+import pickle
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LEFTOVER_SECONDS = 60.0  # no write takes that long
+
+
+def atomic_write(path: str | Path, content: bytes | str) -> None:
+    """Replace ``path`` by ``content`` at once: a reader, or a kill, finds the old file or the new one.
+
+    The content goes to a hidden file beside ``path``, each writer's its own, is flushed to the disk and renamed:
+    of two that write at once, the later wins. What a kill left behind is removed by a later write. Raises
+    ``OSError`` naming ``path`` where the write fails: the old file is as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.partial"):
+            with contextlib.suppress(FileNotFoundError):  # another writer has just finished
+                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                    leftover.unlink()
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OSError(f"{path} was not written ({reason}): make room there or choose another folder") from error
+
+
+def save_tensors(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a state dict, or nested dicts and lists of tensors and plain values, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(path, buffer.getvalue())
+
+
+def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read what ``save_tensors`` wrote; nothing in the file is executed.
+
+    Raises ``OSError`` where the file cannot be read, ``ValueError`` where it is no such file.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: start a run before resuming or loading one") from None
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged or holds more than tensors and plain values: remove it") from error

@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+from helpers.augmentation import Augmentation, warp
+from helpers.data import Split
+
+NOTHING = {"crop_probability": 0.0, "rotation": 0.0}
+
+
+def digits(mnist: tuple[Split, Split], num_images: int = 32) -> torch.Tensor:
+    return mnist[0].images[:num_images].unsqueeze(1).float()
+
+
+def draw(num_images: int, size: tuple[int, int] = (28, 28), **settings: float) -> torch.Tensor:
+    return Augmentation(**settings).draw(num_images, size, torch.Generator().manual_seed(1))
+
+
+def test_rotation_is_torchvisions(mnist: tuple[Split, Split]) -> None:
+    images = digits(mnist)
+    matrices = draw(len(images), crop_probability=0.0)
+    rotated = warp(images, matrices)
+    angles = torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0]).rad2deg().tolist()
+    assert max(map(abs, angles)) <= 15
+    assert max(angles) > 5
+    assert min(angles) < -5
+    for image, mine, angle in zip(images, rotated, angles, strict=True):
+        theirs = TF.rotate(image, angle, InterpolationMode.BILINEAR)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0.05)  # of 255
+
+
+def test_crop_is_torchvisions_inside_its_border(mnist: tuple[Split, Split]) -> None:
+    images = digits(mnist)
+    mine = warp(images, draw(len(images), crop_probability=1.0, rotation=0.0))
+    theirs = TF.resize(TF.center_crop(images, 22), [28, 28], antialias=False)
+    # torchvision repeats the crop's outermost pixels where the warp still sees the pixel beyond them
+    torch.testing.assert_close(mine[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], rtol=0, atol=0.05)
+
+
+def test_crop_then_rotation_is_one_warp(mnist: tuple[Split, Split]) -> None:
+    images = digits(mnist, 200)
+    matrices = draw(len(images), crop_probability=0.5)
+    scales = matrices[:, 0, :2].norm(dim=1)
+    cropped = torch.isclose(scales, torch.tensor(22 / 28))
+    assert torch.all(cropped | torch.isclose(scales, torch.tensor(1.0)))
+    assert 60 < cropped.sum() < 140
+    for image, matrix in zip(images[cropped], matrices[cropped], strict=True):
+        angle = torch.atan2(matrix[1, 0], matrix[0, 0]).rad2deg().item()
+        enlarged = TF.resize(TF.center_crop(image, 22), [28, 28], antialias=False)
+        mine = warp(image[None], matrix[None])[0]
+        likeness = [
+            F.cosine_similarity(mine.flatten(), TF.rotate(enlarged, a, InterpolationMode.BILINEAR).flatten(), dim=0)
+            for a in (angle, angle - 5, angle + 5)
+        ]
+        assert likeness[0] > 0.98  # torchvision interpolates twice here, which is a little smoother
+        assert likeness[0] == max(likeness)
+
+
+def test_crop_probability_and_angles_are_those_of_the_assignment() -> None:
+    matrices = draw(60_000)
+    cropped = matrices[:, 0, :2].norm(dim=1) < 0.9
+    assert abs(cropped.float().mean().item() - 0.1) < 4 * math.sqrt(0.09 / 60_000)
+    angles = torch.atan2(matrices[:, 1, 0], matrices[:, 0, 0]).rad2deg()
+    assert angles.abs().max() <= 15.001
+    assert abs(angles.mean().item()) < 4 * 15 / math.sqrt(3 * 60_000)
+    assert abs(angles.std().item() - 15 / math.sqrt(3)) < 0.05
+
+
+@pytest.mark.parametrize("size", [(28, 28), (20, 36)])
+def test_warp_is_affine_grid_and_grid_sample(size: tuple[int, int]) -> None:
+    images = torch.rand(16, 1, *size)
+    matrices = draw(16, size, rotation=40.0, shift=0.1, zoom=0.2)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    torch.testing.assert_close(
+        warp(images, matrices), F.grid_sample(images, grid, align_corners=False), atol=1e-4, rtol=0
+    )
+
+
+def test_shift_moves_by_whole_pixels() -> None:
+    images = torch.rand(1, 1, 28, 28)
+    matrix = torch.tensor([[[1.0, 0, 2 * 3 / 28], [0, 1, -2 * 2 / 28]]])  # sees 3 to the right, 2 above
+    moved = warp(images, matrix)
+    torch.testing.assert_close(moved[..., 2:, :-3], images[..., :-2, 3:], atol=1e-4, rtol=0)
+    assert moved[..., :2, :].max() < 1e-4
+    assert moved[..., -3:].max() < 1e-4
+
+
+def test_angles_are_true_on_images_that_are_not_square() -> None:
+    image = torch.zeros(1, 1, 21, 41)
+    image[..., 10, 10:31] = 1  # a horizontal bar
+    matrices = draw(64, (21, 41), crop_probability=0.0, rotation=90.0)
+    angle = (matrices[:, 1, 0] * 21 / 41).asin()
+    pick = (angle.abs() - math.pi / 4).abs().argmin()
+    theirs = TF.rotate(image[0], angle[pick].rad2deg().item(), InterpolationMode.BILINEAR)
+    torch.testing.assert_close(warp(image, matrices[pick : pick + 1])[0], theirs, atol=1e-3, rtol=0)
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    images = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(warp(images, draw(3, **NOTHING)), images, atol=1e-5, rtol=0)
