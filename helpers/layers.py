@@ -1,0 +1,32 @@
+"""BatchNorm2d and Dropout of torch.nn, computed in a cheaper way where the CPU's stock kernels are slow."""
+
+import torch
+from torch import Tensor, nn
+
+CACHE_LINE_FLOATS = 16
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """The same layer. With channels last, fewer channels than fill a cache line and several threads, the stock
+    backward pass has the threads write to one cache line in turn (2.1 against 0.5 ms for 8 channels): such
+    layers are computed in the contiguous layout instead."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and self.num_features < CACHE_LINE_FLOATS:
+            x = x.contiguous()
+        return super().forward(x)
+
+
+class Dropout(nn.Dropout):
+    """The same layer. On a CPU the stock one draws a random number for each element, on one thread; where ``p``
+    is a multiple of 1/256, one random byte an element serves as well, and eight come from one draw."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        threshold = 256 * self.p
+        if x.device.type != "cpu" or not self.training or threshold not in range(1, 256):
+            return super().forward(x)
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: x.numel()] >= int(threshold)
+        mask = torch.empty_like(x)  # in the layout of x
+        torch.mul(kept.as_strided(mask.shape, mask.stride()), 1 / (1 - self.p), out=mask)
+        return x * mask
