@@ -1,0 +1,58 @@
+"""What a run shows while it goes on: one bar for the whole run and one aligned row for each epoch."""
+
+import sys
+
+from tqdm import tqdm
+
+from helpers.history import History
+
+HEADER = f"{'epoch':>5}  {'train loss':>10}  {'train acc':>9}  {'test loss':>9}  {'test acc':>8}  {'seconds':>7}"
+
+
+def row(history: History, epoch: int) -> str:
+    """Return the table row of an epoch, counted from 0, aligned under ``HEADER``."""
+    return (
+        f"{epoch + 1:>5}  {history.train_loss[epoch]:>10.4f}  {history.train_accuracy[epoch]:>9.2%}  "
+        f"{history.test_loss[epoch]:>9.4f}  {history.test_accuracy[epoch]:>8.2%}  {history.seconds[epoch]:>7.1f}"
+    )
+
+
+class NotebookBar(tqdm):
+    """A bar that is one text output of its notebook cell, replaced in place: nothing piles up, no widget."""
+
+    handle = None
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        from IPython.display import display
+
+        text = {"text/plain": msg or str(self)}
+        if self.handle is None:
+            self.handle = display(text, raw=True, display_id=True)
+        else:
+            self.handle.update(text, raw=True)
+
+
+class Progress:
+    """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each.
+
+    The bar stays away where the output is no terminal and no notebook; the rows are always printed.
+    """
+
+    def __init__(self, num_epochs: int, num_images: int) -> None:
+        self.num_images, self.finished = num_images, 0
+        bar_type, disable = (NotebookBar, False) if "ipykernel" in sys.modules else (tqdm, None)
+        layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
+        self.bar = bar_type(total=num_epochs * num_images, bar_format=layout, disable=disable)
+        tqdm.write(HEADER)
+
+    def update(self, num_images: int, loss: float, accuracy: float) -> None:
+        """Show how far the current epoch is: images so far, their mean loss and their accuracy."""
+        self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.2%}", refresh=False)
+        self.bar.update(self.finished * self.num_images + num_images - self.bar.n)
+
+    def epoch(self, history: History) -> None:
+        """Print the row of the epoch that has just finished."""
+        self.finished = history.num_epochs
+        tqdm.write(row(history, self.finished - 1))
+        if self.finished == history.recipe["num_epochs"]:
+            self.bar.close()

@@ -1,0 +1,108 @@
+"""A whole run: train by a recipe, evaluate after each epoch, save as it goes."""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from helpers.checkpoint import restore_run, save_run
+from helpers.data import Batches, Split
+from helpers.history import History
+from helpers.progress import Progress
+from helpers.recipe import ASSIGNMENT, Recipe
+from helpers.trainer import Trainer
+
+EVALUATION_BATCH = 250
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA where there is one, else MPS, else the CPU."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    names = [device for device in there if there[device]]
+    if name == "auto":
+        return torch.device(names[0])
+    if name not in names:
+        raise ValueError(f"device {name!r} is unknown or not there: choose {', '.join(names)} or auto")
+    return torch.device(name)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Batches) -> Tensor:
+    """Return the log-probabilities ``(N, 10)`` of all images in eval mode; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    log_probs = torch.cat([model(images) for images, _ in batches])
+    model.train(was_training)
+    return log_probs
+
+
+def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:
+    """Return mean loss and accuracy (a fraction) over the images of ``batches``, in eval mode."""
+    log_probs = predict(model, batches)
+    hits = (log_probs.argmax(dim=1) == batches.labels).sum()
+    return F.nll_loss(log_probs, batches.labels).item(), hits.item() / len(batches.labels)
+
+
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move ``model`` to ``device``, its convolutions in the layout that is fastest there.
+
+    On a CPU that is channels last, except for images with one channel, whose convolution it would slow down.
+    """
+    model.to(device)
+    for module in model.modules():
+        if device.type == "cpu" and isinstance(module, nn.Conv2d) and module.in_channels > 1:
+            module.to(memory_format=torch.channels_last)
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    test: Split,
+    recipe: Recipe = ASSIGNMENT,
+    *,
+    device: str = "auto",
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> History:
+    """Train ``model`` by ``recipe`` on ``train``, evaluate it on ``test`` after each epoch, return the history.
+
+    Each epoch draws from random numbers of its own, derived from the recipe's seed, so that with ``checkpoint``,
+    a file written before the first epoch and after each, ``resume`` leads to the same end as a run that never
+    stopped. Raises ``FloatingPointError`` where a loss is not finite, ``ValueError`` for a checkpoint of another
+    run, ``OSError`` where the checkpoint cannot be written.
+    """
+    chosen = choose_device(device)
+    place(model, chosen)
+    batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=chosen)
+    test_batches = Batches(test, EVALUATION_BATCH, device=chosen)
+    trainer = Trainer(model, recipe, len(batches))
+    history = History.of(recipe, chosen)
+    if resume:
+        history = restore_run(checkpoint, trainer, history)
+    elif checkpoint:
+        save_run(checkpoint, trainer, history)
+    seeds = torch.randint(2**62, (recipe.num_epochs, 2), generator=torch.Generator().manual_seed(recipe.seed))
+    for epoch in range(history.num_epochs, recipe.num_epochs):
+        start = time.perf_counter()
+        order_seed, dropout_seed = seeds[epoch].tolist()
+        batches.generator.manual_seed(order_seed)
+        torch.manual_seed(dropout_seed)
+        try:
+            with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+                train_loss, train_accuracy = trainer.train_epoch(batches, progress and progress.update)
+                test_loss, test_accuracy = evaluate(model, test_batches)
+            if not math.isfinite(test_loss):
+                raise FloatingPointError(f"after the last batch the test loss is {test_loss}")
+        except FloatingPointError as error:
+            lr = float(trainer.optimizer.param_groups[0]["lr"])
+            raise FloatingPointError(f"epoch {epoch + 1}: {error} at lr {lr:g}: choose a lower lr") from None
+        history.append(train_loss, train_accuracy, test_loss, test_accuracy, time.perf_counter() - start)
+        if checkpoint:
+            save_run(checkpoint, trainer, history)
+        if progress:
+            progress.epoch(history)
+    return history
