@@ -1,0 +1,148 @@
+"""Studies: many runs, each written as soon as it is done, merged into means, intervals and paired differences.
+
+On this machine, one process a core or GPU:  python -m helpers.study ablation
+On two machines of eight GPUs each, no shared folder needed, on both:
+    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m helpers.study ablation
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.run import main as torchrun
+
+from helpers.data import Split, load_mnist
+from helpers.files import atomic_write
+from helpers.intervals import summarise, to_markdown
+from helpers.recipe import ASSIGNMENT, BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES, Recipe
+from helpers.training import choose_device, fit
+
+VALIDATION_IMAGES = 5000
+DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants by name, the first one being what the others are compared with, each run with every seed.
+
+    With ``validation`` the runs train on 55,000 training images and are tested on the other 5,000, drawn anew
+    for each seed: what is chosen that way has not seen the test set.
+    """
+
+    variants: dict[str, Recipe]
+    num_seeds: int
+    validation: bool = False
+
+    def runs(self) -> list[tuple[str, Recipe]]:
+        """Return name and recipe of every run, all variants of one seed before the next seed."""
+        seeds = range(1, self.num_seeds + 1)
+        return [(name, replace(recipe, seed=seed)) for seed in seeds for name, recipe in self.variants.items()]
+
+
+STUDIES = {
+    "ablation": Study(
+        {
+            "assignment": ASSIGNMENT,
+            "no batch norm": replace(ASSIGNMENT, batch_norm="none"),
+            "batch norm before ReLU": replace(ASSIGNMENT, batch_norm="before"),
+            "no dropout": replace(ASSIGNMENT, dropout=0.0),
+            "no augmentation": replace(ASSIGNMENT, augmentation=None),
+        },
+        num_seeds=6,
+    ),
+    "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, validation=True),
+    "best candidates": Study(BEST_CANDIDATES, num_seeds=5, validation=True),
+    "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
+}
+
+
+def run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, device: str) -> dict:
+    """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves."""
+    if study.validation:
+        train, test = train.hold_out(VALIDATION_IMAGES, seed=recipe.seed)
+    record = {"variant": name, "seed": recipe.seed, **asdict(fit(recipe.model(), train, test, recipe, device=device))}
+    return {
+        key: [round(number, DECIMALS) for number in value] if isinstance(value, list) else value
+        for key, value in record.items()
+    }
+
+
+def read_records(paths: Iterable[Path]) -> list[dict]:
+    """Return the records in these files; a file that is none, or of an interrupted copy, is named in a ValueError."""
+    records = []
+    for path in paths:
+        try:
+            records.append(json.loads(path.read_text()))
+        except ValueError as error:
+            raise ValueError(f"{path} is no record of a run: remove it, and its run is done again") from error
+    return records
+
+
+def do_share(title: str, folder: Path, known: list[dict], data: Path, device: str) -> list[dict] | None:
+    """Do this rank's share of the missing runs; return all records on rank 0, which gathers them, else None.
+
+    A record is known from an earlier study or lies in ``folder`` of any rank; a run that was cut off left none.
+    """
+    study, rank, world_size = STUDIES[title], dist.get_rank(), dist.get_world_size()
+    found: list = [None] * world_size
+    dist.all_gather_object(found, known + read_records(sorted(folder.glob("*.json"))))
+    done = {(record["variant"], record["seed"]) for records in found for record in records}
+    missing = [(name, recipe) for name, recipe in study.runs() if (name, recipe.seed) not in done]
+    mine = []
+    splits = load_mnist(data) if missing[rank::world_size] else None
+    for name, recipe in missing[rank::world_size]:
+        mine.append(run(study, name, recipe, *splits, device))
+        atomic_write(folder / f"{name.replace(' ', '-')}-{recipe.seed}.json", json.dumps(mine[-1]))
+        print(f"{name}, seed {recipe.seed}: {mine[-1]['test_accuracy'][-1]:.2%}", flush=True)
+    gathered: list | None = [None] * world_size if rank == 0 else None
+    dist.gather_object(mine, gathered)
+    if gathered is None:
+        return None
+    records = {(record["variant"], record["seed"]): record for part in found + gathered for record in part}
+    return [records[name, recipe.seed] for name, recipe in study.runs()]
+
+
+def main() -> None:
+    """Do what is missing of a study and merge it into ``study.json``; outside torchrun, start it on this machine."""
+    parser = argparse.ArgumentParser(description="Run a study; what is there already is not run again.")
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
+    parser.add_argument("--workers", type=int, help="processes on this machine; default: one a GPU, or one a core")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    if "RANK" not in os.environ:
+        workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else os.cpu_count())
+        torchrun(
+            ["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "helpers.study", *sys.argv[1:]]
+        )
+        return
+
+    torch.set_num_threads(1)  # one-thread processes side by side finish sooner than one process with all cores
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    store, rank, world_size = next(dist.rendezvous("env://"))
+    # After a restart the store still holds the addresses of the processes that died: look under another prefix.
+    store = dist.PrefixStore(f"restart {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
+    path = options.results / "study.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    known = content.get(options.study, {}).get("runs", [])
+    records = do_share(options.study, options.results / "runs" / options.study, known, options.data, device.type)
+    if records is not None:
+        content[options.study] = {"summary": summarise(records), "runs": records}
+        atomic_write(path, json.dumps(content) + "\n")
+        print(to_markdown(content[options.study]["summary"]))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

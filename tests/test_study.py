@@ -1,0 +1,108 @@
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT, head
+from helpers.data import Split
+from helpers.intervals import T_975, answers, interval, summarise, to_markdown
+from helpers.study import read_records, run
+from tiny_study import TINY_STUDY
+
+
+def student_cdf(t: float, degrees: int, steps: int = 20_000) -> float:
+    """Integrate the density of Student's t from 0 by Simpson's rule: an oracle for the table."""
+    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    width = t / steps
+    density = [scale * (1 + (i * width) ** 2 / degrees) ** (-(degrees + 1) / 2) for i in range(steps + 1)]
+    return 0.5 + width / 3 * (density[0] + density[-1] + 4 * sum(density[1:-1:2]) + 2 * sum(density[2:-1:2]))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 9, 17, 30])
+def test_the_quantiles_are_students(degrees: int) -> None:
+    assert student_cdf(T_975[degrees - 1], degrees) == pytest.approx(0.975, abs=2e-5)
+
+
+def test_interval_by_hand() -> None:
+    result = interval([0.5, 0.6, 0.7])
+    assert result["n"] == 3
+    assert result["mean"] == pytest.approx(0.6)
+    assert result["sd"] == pytest.approx(0.1)
+    assert result["half_width"] == pytest.approx(4.303 * 0.1 / math.sqrt(3))
+    with pytest.raises(ValueError, match="1 values: give 2 to 31 seeds"):
+        interval([0.5])
+
+
+def record(variant: str, seed: int, *accuracies: float) -> dict:
+    return {"variant": variant, "seed": seed, "test_accuracy": list(accuracies), "train_accuracy": [0.5, 0.6]}
+
+
+RECORDS = [
+    record("plain", 1, 0.95, 0.90), record("plain", 2, 0.91, 0.92), record("plain", 3, 0.93, 0.94),
+    record("worse", 1, 0.85, 0.80), record("worse", 2, 0.80, 0.82), record("worse", 3, 0.84, 0.83),
+    record("same", 1, 0.90, 0.91), record("same", 2, 0.90, 0.91), record("same", 3, 0.90, 0.94),
+]  # fmt: skip
+
+
+def test_differences_are_paired_by_seed_whatever_the_order() -> None:
+    summary = summarise(RECORDS[:3] + RECORDS[:2:-1])
+    assert summary["plain"]["final"]["mean"] == pytest.approx(0.92)
+    assert summary["plain"]["best"]["mean"] == pytest.approx((0.95 + 0.92 + 0.94) / 3)
+    assert "difference" not in summary["plain"]
+    assert summary["worse"]["difference"]["mean"] == pytest.approx((-0.10 - 0.10 - 0.11) / 3)
+    assert summary["worse"]["difference"]["sd"] == pytest.approx(statistics.stdev([-0.10, -0.10, -0.11]))
+
+
+def test_answers_say_what_the_interval_allows() -> None:
+    worse, same = answers(summarise(RECORDS))
+    assert worse.startswith("**worse**: 10.33 ± 1.43 points lower than *plain* over 3 paired seeds: a real difference")
+    assert same.endswith("no difference that these seeds can show.")
+    table = to_markdown(summarise(RECORDS)).splitlines()
+    assert len(table) == 2 + 3
+    assert len({line.count("|") for line in table}) == 1
+
+
+def tiny_study(results: Path, processes: int, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["--max-restarts=1", "tests/tiny_study.py", "tiny", "--device=cpu", f"--results={results}"]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | paths | environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_four_processes_one_killed_half_way_and_two_that_go_on(tmp_path: Path, mnist: tuple[Split, Split]) -> None:
+    note = tmp_path / "kill"
+    note.write_text("no dropout, seed 3")  # rank 1 has done seed 1 by then
+    killed = tiny_study(tmp_path, 4, KILL_NOTE=str(note))
+    assert killed.returncode == 0, killed.stderr
+    assert not note.exists()  # a process did die
+    assert killed.stdout.count("no dropout, seed 1") == 1  # what it had done before was not lost
+    first = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
+    runs = TINY_STUDY.runs()
+    assert [(record["variant"], record["seed"]) for record in first] == [(name, recipe.seed) for name, recipe in runs]
+    torch.set_num_threads(1)
+    for record, (name, recipe) in zip(first, runs, strict=True):  # each depends on its recipe and seed alone
+        alone = run(TINY_STUDY, name, recipe, head(mnist[0], 500), head(mnist[1], 200), "cpu")
+        assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
+
+    (tmp_path / "study.json").unlink()
+    (tmp_path / "runs" / "tiny" / "plain-2.json").unlink()
+    again = tiny_study(tmp_path, 2)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("seed") == again.stdout.count("plain, seed 2:") == 1  # the others are not run again
+    assert "| plain | 3 |" in again.stdout
+    second = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
+    assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plain-1.json").write_text('{"variant": "pl')
+    with pytest.raises(ValueError, match="plain-1.json is no record of a run: remove it"):
+        read_records([tmp_path / "plain-1.json"])
