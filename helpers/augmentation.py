@@ -26,6 +26,14 @@ class Augmentation:
     zoom: float = 0.0
     elastic: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.crop_size, int) or self.crop_size < 1:
+            raise ValueError(f"crop_size is {self.crop_size!r}: give a whole number of pixels, at least 1")
+        limits = {"crop_probability": 1, "rotation": 180, "shift": 1, "zoom": 0.99, "elastic": 100}
+        for name, limit in limits.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: give a number from 0 to {limit}")
+
     def draw(self, num_images: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Return ``(B, 2, 3)`` matrices that lead from output to input coordinates, as ``F.affine_grid`` has them.
 

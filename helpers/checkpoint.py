@@ -30,6 +30,6 @@ def restore_run(path: str | Path, trainer: Trainer, history: History) -> History
             raise ValueError(f"{path} is of another run ({'; '.join(differences)}): start anew or use its settings")
         trainer.load_state(state)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise ValueError(f"{path} is no checkpoint of this network ({reason}): start anew without resuming") from error
     return saved

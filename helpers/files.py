@@ -6,10 +6,12 @@ import os
 import pickle
 import secrets
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 LEFTOVER_SECONDS = 60.0  # no write takes that long
 
@@ -54,10 +56,19 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
     Raises ``OSError`` where the file cannot be read, ``ValueError`` where it is no such file.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what torch remarks about a file that it then refuses
+            return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: start a run before resuming or loading one") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged or holds more than tensors and plain values: remove it") from error
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a state dict that ``save_tensors`` wrote into ``model``; raises ``ValueError`` where it does not fit."""
+    try:
+        model.load_state_dict(load_tensors(path))
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not hold this network's weights: {' '.join(str(error).split())}") from error

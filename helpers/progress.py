@@ -1,5 +1,6 @@
 """What a run shows while it goes on: one bar for the whole run and one aligned row for each epoch."""
 
+import io
 import sys
 
 from tqdm import tqdm
@@ -33,17 +34,26 @@ class NotebookBar(tqdm):
 
 
 class Progress:
-    """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each.
+    """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
 
     The bar stays away where the output is no terminal and no notebook; the rows are always printed.
     """
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
-        self.num_images, self.finished = num_images, 0
-        bar_type, disable = (NotebookBar, False) if "ipykernel" in sys.modules else (tqdm, None)
+        self.num_epochs, self.num_images, self.finished = num_epochs, num_images, 0
+
+    def __enter__(self) -> "Progress":
+        in_notebook = "ipykernel" in sys.modules
+        bar_type = NotebookBar if in_notebook else tqdm
+        where = {"file": io.StringIO()} if in_notebook else {"disable": None}
+        self.write = print if in_notebook else tqdm.write  # which keeps a terminal's bar in its place
         layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
-        self.bar = bar_type(total=num_epochs * num_images, bar_format=layout, disable=disable)
-        tqdm.write(HEADER)
+        self.bar = bar_type(total=self.num_epochs * self.num_images, bar_format=layout, **where)
+        self.write(HEADER)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()  # so that what is printed next has a line of its own
 
     def update(self, num_images: int, loss: float, accuracy: float) -> None:
         """Show how far the current epoch is: images so far, their mean loss and their accuracy."""
@@ -53,6 +63,4 @@ class Progress:
     def epoch(self, history: History) -> None:
         """Print the row of the epoch that has just finished."""
         self.finished = history.num_epochs
-        tqdm.write(row(history, self.finished - 1))
-        if self.finished == history.recipe["num_epochs"]:
-            self.bar.close()
+        self.write(row(history, self.finished - 1))

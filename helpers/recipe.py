@@ -39,6 +39,8 @@ class Recipe:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not low <= value < high or (name == "lr" and value == 0):
                 raise ValueError(f"{name} is {value!r}: give a number from {low} to below {high}")
+        if not isinstance(self.augmentation, Augmentation | None):
+            raise ValueError(f"augmentation is {self.augmentation!r}: give an Augmentation or None")
         choices = {"optimizer": ("sgd", "adamw"), "schedule": ("constant", "one-cycle")}
         choices["batch_norm"] = ("after", "before", "none")
         for name, known in choices.items():

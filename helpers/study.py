@@ -21,6 +21,7 @@ from torch.distributed.run import main as torchrun
 from helpers.data import Split, load_mnist
 from helpers.files import atomic_write
 from helpers.intervals import summarise, to_markdown
+from helpers.plots import plot_intervals, save_figure
 from helpers.recipe import ASSIGNMENT, BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES, Recipe
 from helpers.training import choose_device, fit
 
@@ -138,9 +139,11 @@ def main() -> None:
     known = content.get(options.study, {}).get("runs", [])
     records = do_share(options.study, options.results / "runs" / options.study, known, options.data, device.type)
     if records is not None:
-        content[options.study] = {"summary": summarise(records), "runs": records}
+        summary = summarise(records)
+        content[options.study] = {"summary": summary, "runs": records}
         atomic_write(path, json.dumps(content) + "\n")
-        print(to_markdown(content[options.study]["summary"]))
+        save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
+        print(to_markdown(summary))
     dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -75,6 +76,8 @@ def fit(
     stopped. Raises ``FloatingPointError`` where a loss is not finite, ``ValueError`` for a checkpoint of another
     run, ``OSError`` where the checkpoint cannot be written.
     """
+    if resume and checkpoint is None:
+        raise ValueError("resume needs a checkpoint: name its file")
     chosen = choose_device(device)
     place(model, chosen)
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=chosen)
@@ -86,23 +89,32 @@ def fit(
     elif checkpoint:
         save_run(checkpoint, trainer, history)
     seeds = torch.randint(2**62, (recipe.num_epochs, 2), generator=torch.Generator().manual_seed(recipe.seed))
-    for epoch in range(history.num_epochs, recipe.num_epochs):
-        start = time.perf_counter()
-        order_seed, dropout_seed = seeds[epoch].tolist()
-        batches.generator.manual_seed(order_seed)
-        torch.manual_seed(dropout_seed)
-        try:
-            with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-                train_loss, train_accuracy = trainer.train_epoch(batches, progress and progress.update)
-                test_loss, test_accuracy = evaluate(model, test_batches)
-            if not math.isfinite(test_loss):
-                raise FloatingPointError(f"after the last batch the test loss is {test_loss}")
-        except FloatingPointError as error:
-            lr = float(trainer.optimizer.param_groups[0]["lr"])
-            raise FloatingPointError(f"epoch {epoch + 1}: {error} at lr {lr:g}: choose a lower lr") from None
-        history.append(train_loss, train_accuracy, test_loss, test_accuracy, time.perf_counter() - start)
-        if checkpoint:
-            save_run(checkpoint, trainer, history)
-        if progress:
-            progress.epoch(history)
+    with progress or nullcontext():
+        for epoch in range(history.num_epochs, recipe.num_epochs):
+            start = time.perf_counter()
+            order_seed, dropout_seed = seeds[epoch].tolist()
+            batches.generator.manual_seed(order_seed)
+            torch.manual_seed(dropout_seed)
+            try:
+                metrics = learn_and_evaluate(trainer, batches, test_batches, progress)
+            except FloatingPointError as error:
+                lr = float(trainer.optimizer.param_groups[0]["lr"])
+                raise FloatingPointError(f"epoch {epoch + 1}: {error} at lr {lr:g}: choose a lower lr") from None
+            history.append(*metrics, time.perf_counter() - start)
+            if checkpoint:
+                save_run(checkpoint, trainer, history)
+            if progress:
+                progress.epoch(history)
     return history
+
+
+def learn_and_evaluate(
+    trainer: Trainer, batches: Batches, test_batches: Batches, progress: Progress | None
+) -> tuple[float, float, float, float]:
+    """Train for one epoch; return train loss, train accuracy, test loss and test accuracy, all finite."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        train = trainer.train_epoch(batches, progress.update if progress else None)
+        test = evaluate(trainer.model, test_batches)
+    if not math.isfinite(test[0]):
+        raise FloatingPointError(f"after the last batch the test loss is {test[0]}")
+    return *train, *test

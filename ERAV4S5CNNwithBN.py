@@ -1,0 +1,116 @@
+"""Train the 11,874-parameter CNN with batch normalization on MNIST, from a terminal."""
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from helpers.data import Batches, Split, load_mnist
+from helpers.files import atomic_write, load_weights, save_tensors
+from helpers.plots import plot_history, plot_predictions, save_figure
+from helpers.prediction import read_picture, to_mnist
+from helpers.progress import Progress
+from helpers.receptive_field import layer_table, stages, to_markdown
+from helpers.recipe import RECIPES
+from helpers.summary import summary
+from helpers.training import fit, predict
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the options are in ``--help``."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help explains the options)\n")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--recipe", choices=RECIPES, default="assignment", help="which settings to train by")
+    add("--epochs", type=int, metavar="N", help="passes through the training images", default=argparse.SUPPRESS)
+    add("--batch-size", type=int, metavar="N", help="images a step", default=argparse.SUPPRESS)
+    add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
+    add("--seed", type=int, help="of weights, order, augmentation and dropout", default=argparse.SUPPRESS)
+    add("--device", default="auto", help="cpu, cuda, mps or auto")
+    add("--data", type=Path, default=Path("data"), help="folder that holds MNIST/raw")
+    add("--results", type=Path, default=Path("results"), help="folder for figure, history, weights and checkpoint")
+    add("--predict", type=Path, nargs="+", metavar="PICTURE", help="say which digits these pictures show; do not train")
+    add("--resume", action="store_true", help="go on from the checkpoint in the results folder")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print layer table and summary, train, and write figure, history and weights."""
+    changes = {"num_epochs": "epochs", "batch_size": "batch_size", "lr": "lr", "seed": "seed"}
+    changed = {name: getattr(options, option) for name, option in changes.items() if option in options}
+    recipe = replace(RECIPES[options.recipe], **changed)
+    train, test = load_mnist(options.data)
+    model = recipe.model()
+    print(to_markdown(stages(layer_table(model))), summary(model), sep="\n\n", end="\n\n")
+
+    figure, numbers, weights, checkpoint = (options.results / name for name in file_names(options.recipe))
+    history = fit(
+        model,
+        train,
+        test,
+        recipe,
+        device=options.device,
+        checkpoint=checkpoint,
+        resume=options.resume,
+        progress=Progress(recipe.num_epochs, len(train.labels)),
+    )
+    save_figure(plot_history(history), figure)
+    atomic_write(numbers, json.dumps(asdict(history), indent=1) + "\n")
+    save_tensors(weights, model.cpu().state_dict())
+    print(f"\ntrain accuracy {history.train_accuracy[-1]:.2%}, test accuracy {history.test_accuracy[-1]:.2%}")
+    print(f"written: {figure}, {numbers}, {weights}")
+
+
+def predict_pictures(options: argparse.Namespace) -> None:
+    """Print what the trained network reads on each picture, and draw what it was shown beside its answer."""
+    images = torch.stack([to_mnist(read_picture(path)) for path in options.predict])
+    model = RECIPES[options.recipe].model()
+    weights = options.results / file_names(options.recipe)[2]
+    load_weights(model, weights)
+    log_probs = predict(model, Batches(Split(images, torch.zeros(len(images), dtype=torch.int64))))
+    for path, probabilities in zip(options.predict, log_probs.exp(), strict=True):
+        best = probabilities.topk(3)
+        answers = [f"{digit} ({share:.1%})" for digit, share in zip(best.indices.tolist(), best.values, strict=True)]
+        print(f"{path}: {answers[0]}, then {answers[1]} and {answers[2]}")
+    figure = options.results / "predictions.png"
+    save_figure(plot_predictions(images, log_probs, [path.name for path in options.predict]), figure)
+    print(f"written: {figure}")
+
+
+def file_names(recipe: str) -> tuple[str, str, str, str]:
+    """Return the names of figure, history, weights and checkpoint; other recipes do not overwrite the assignment's."""
+    if recipe == "assignment":
+        return "results.png", "history.json", "model.pt", "checkpoint.pt"
+    return f"{recipe}.png", f"{recipe}.json", f"{recipe}.pt", f"{recipe}-checkpoint.pt"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the script; return 0, or 2 after one line about an error, or 128 + the signal that stopped it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = parse_arguments(arguments)
+    try:
+        predict_pictures(options) if options.predict else run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"stopped; the same command with --resume goes on from the last finished epoch in {options.results}",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Start-up and memory of one pipeline, in a process of its own: python -m benchmarks.child stock|ours ..."""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from benchmarks.contenders import Contender, our_contender, stock_contender
+from benchmarks.measure import FirstBatches, seconds_of
+from helpers.data import load_mnist
+
+ROOT = Path(__file__).parent.parent
+TRAINING_STEPS = 100
+MIB = 2**20
+
+
+def peak_bytes() -> int:
+    """Return the greatest resident memory of this process so far, its DataLoader workers not counted.
+
+    Linux's own count is asked first: that of ``getrusage`` begins, in a child, at what its parent had.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def measure(build: Callable[[], Contender], device: torch.device) -> dict[str, float]:
+    """Return seconds from here to the first batch on the device, and MiB of host and GPU memory beyond those here."""
+    torch.ones(1, device=device)  # what CUDA itself takes belongs to no pipeline
+    baseline = peak_bytes()
+    contender = None
+
+    def first_batch() -> None:
+        nonlocal contender
+        contender = build()
+        contender.load(list(islice(contender.batches, 1)))
+
+    seconds = seconds_of(first_batch, device)
+    contender.train(FirstBatches(contender.batches, TRAINING_STEPS))
+    contender.test()
+    gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return {"seconds": seconds, "host_mib": (peak_bytes() - baseline) / MIB, "gpu_mib": gpu / MIB}
+
+
+def in_child(who: str, folder: Path, device: torch.device, workers: int) -> dict[str, float]:
+    """Return what ``measure`` gives for ``stock`` or ``ours`` in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.child", who, str(folder), str(device), str(workers)]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {child.stderr.strip()}")
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("who", choices=("stock", "ours"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("device", type=torch.device)
+    parser.add_argument("workers", type=int)
+    options = parser.parse_args()
+    if options.who == "stock":
+        result = measure(
+            lambda: stock_contender(options.folder, options.device, workers=options.workers), options.device
+        )
+    else:
+        result = measure(lambda: our_contender(load_mnist(ROOT / "data"), options.device), options.device)
+    print(json.dumps(result))

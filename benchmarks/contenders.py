@@ -1,0 +1,73 @@
+"""The two pipelines, ready to be timed: the batches of an epoch, what learns from them, and a test."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Subset
+
+from benchmarks import stock
+from helpers.data import Batches, Split
+from helpers.recipe import ASSIGNMENT, Recipe
+from helpers.trainer import Trainer
+from helpers.training import EVALUATION_BATCH, evaluate, place
+
+WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
+reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)  # as fit has it
+
+
+@dataclass
+class Contender:
+    """``train(batches)`` learns from batches such as ``batches``; ``test()`` returns the test accuracy."""
+
+    device: torch.device
+    batches: Collection
+    train: Callable[[Collection], Any]
+    test: Callable[[], float]
+
+    def load(self, batches: Collection) -> None:
+        """Have all ``batches`` ready on the device and do nothing with them."""
+        for images, labels in batches:
+            images.to(self.device), labels.to(self.device)
+
+
+def stock_contender(
+    folder: Path, device: torch.device, *, num_images: int = 60000, batch_size: int = 64, workers: int = 0
+) -> Contender:
+    """Return the stock pipeline on the first ``num_images`` training images of a ``linked`` folder."""
+    train_set, test_set = stock.datasets(folder)
+    train_set = train_set if num_images == len(train_set) else Subset(train_set, range(num_images))
+    train_batches = stock.loader(train_set, device, batch_size=batch_size, shuffle=True, workers=workers)
+    test_batches = stock.loader(test_set, device, workers=workers)
+    torch.manual_seed(1)
+    model = stock.StockNet().to(device)
+    optimizer = stock.sgd(model)
+    return Contender(
+        device,
+        train_batches,
+        lambda batches: stock.train_epoch(model, batches, optimizer, device),
+        lambda: stock.test_epoch(model, test_batches, device)[1],
+    )
+
+
+def our_contender(
+    splits: tuple[Split, Split],
+    device: torch.device,
+    *,
+    recipe: Recipe = ASSIGNMENT,
+    num_images: int = 60000,
+    batch_size: int | None = None,
+) -> Contender:
+    """Return this project's pipeline on the first ``num_images`` training images, set up as ``fit`` does."""
+    recipe = replace(recipe, batch_size=batch_size or recipe.batch_size)
+    train = Split(*(tensor[:num_images] for tensor in splits[0]))
+    batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
+    test_batches = Batches(splits[1], EVALUATION_BATCH, device=device)
+    model = recipe.model()
+    place(model, device)
+    trainer = Trainer(model, recipe, len(batches))
+    return Contender(
+        device, batches, reproducibly(trainer.train_epoch), lambda: reproducibly(evaluate)(model, test_batches)[1]
+    )

@@ -1,0 +1,79 @@
+"""The ladder: one training epoch with the improvements added to the stock pipeline one after the other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks import stock
+from benchmarks.contenders import WARM_UP_BATCHES, reproducibly
+from benchmarks.measure import FirstBatches, epoch_seconds
+from helpers.data import Batches, Split
+from helpers.model import Net
+from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
+from helpers.trainer import Trainer
+from helpers.training import place
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Which of the improvements are in; each rung keeps those of the rung before it."""
+
+    name: str
+    in_memory: bool = True  # images warped as one tensor, else DataLoader and PIL
+    channels_last: bool = False
+    own_layers: bool = False  # helpers.model.Net, else torch.nn's layers
+    no_waiting: bool = False  # helpers.trainer.Trainer with a fused optimizer, else loss.item() each batch
+    graph: bool = False  # the step as one CUDA graph
+    recipe: Recipe = ASSIGNMENT
+
+
+STOCK = Rung("stock", in_memory=False)
+IN_MEMORY = Rung("+ images in memory, warped at once")
+LAST = replace(IN_MEMORY, name="+ channels last", channels_last=True)
+LAYERS = replace(LAST, name="+ cheap dropout and batch norm", own_layers=True)
+NO_WAITING = replace(LAYERS, name="+ no waiting, fused SGD", no_waiting=True)
+ON_CPU = [STOCK, IN_MEMORY, LAST, LAYERS, NO_WAITING]
+
+# On a GPU the layers are torch.nn's own and so is the layout.
+IN_PLACE = replace(IN_MEMORY, name="+ ReLU in place", own_layers=True)
+NO_WAITING_GPU = replace(IN_PLACE, name="+ no waiting, fused SGD", no_waiting=True)
+ON_CUDA = [STOCK, IN_MEMORY, IN_PLACE, NO_WAITING_GPU, replace(NO_WAITING_GPU, name="+ one CUDA graph", graph=True)]
+
+
+def rungs(device: torch.device) -> list[Rung]:
+    """Return the rungs for this kind of device, the sprint recipe last where there is one."""
+    climb = ON_CUDA if device.type == "cuda" else ON_CPU
+    if "sprint" not in RECIPES:
+        return climb
+    return [*climb, replace(climb[-1], name="sprint recipe", recipe=RECIPES["sprint"])]
+
+
+def timer(
+    rung: Rung, folder: Path, train: Split, device: torch.device, workers: int, num_images: int
+) -> Callable[[], float]:
+    """Return what measures the seconds of a training epoch on ``rung``, extrapolated from ``num_images`` images."""
+    recipe = replace(rung.recipe, num_epochs=1000)  # so that no schedule ends before the measurements do
+    if rung.in_memory:
+        batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
+    else:
+        batches = stock.loader(stock.datasets(folder)[0], device, shuffle=True, workers=workers)
+    torch.manual_seed(recipe.seed)
+    model = Net(recipe.dropout, recipe.batch_norm) if rung.own_layers else stock.StockNet()
+    if rung.channels_last:
+        place(model, device)
+    model.to(device)
+    if rung.no_waiting:
+        trainer = Trainer(model, recipe, len(batches))
+        if not rung.graph:
+            trainer.step = trainer.train_step
+        learn = reproducibly(trainer.train_epoch)
+    else:
+        optimizer = stock.sgd(model)
+
+        def learn(batches: FirstBatches) -> None:
+            stock.train_epoch(model, batches, optimizer, device)
+
+    learn(FirstBatches(batches, WARM_UP_BATCHES))
+    return lambda: epoch_seconds(learn, batches, device, max(1, num_images // recipe.batch_size))

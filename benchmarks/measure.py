@@ -1,0 +1,142 @@
+"""How things are measured and kept: a clock that waits for the device, alternating rounds, one JSON file."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from helpers.files import atomic_write
+
+Rounds = dict[str, list[float]]
+
+
+def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
+    """Return the wall seconds of ``action``, with all that it left for a GPU to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+class FirstBatches:
+    """The first ``num_batches`` of ``batches``; ``start_seconds`` is what it took to begin, e.g. to start workers."""
+
+    def __init__(self, batches: Collection, num_batches: int) -> None:
+        self.batches, self.num_batches = batches, num_batches
+        self.start_seconds = 0.0
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator:
+        start = time.perf_counter()
+        iterator = iter(self.batches)
+        self.start_seconds = time.perf_counter() - start
+        return islice(iterator, self.num_batches)
+
+
+def epoch_seconds(
+    consume: Callable[[Collection], Any], batches: Collection, device: torch.device, num_batches: int | None = None
+) -> float:
+    """Return the seconds that ``consume`` takes for all ``batches``.
+
+    Where ``num_batches`` is given only so many are done and the seconds extrapolated: what each batch costs as
+    often as there are batches, what beginning costs once.
+    """
+    num_batches = min(num_batches or len(batches), len(batches))
+    first = FirstBatches(batches, num_batches)
+    seconds = seconds_of(lambda: consume(first), device)
+    return first.start_seconds + (seconds - first.start_seconds) * len(batches) / num_batches
+
+
+def alternate(actions: dict[str, Callable[[], float]], num_rounds: int) -> Rounds:
+    """Call all ``actions`` in turn, ``num_rounds`` times, so that a slow spell of the machine hits all alike."""
+    rounds: Rounds = {name: [] for name in actions}
+    for _ in range(num_rounds):
+        for name, action in actions.items():
+            rounds[name].append(action())
+    return rounds
+
+
+def summarise(rounds: Rounds, unit: str, **notes: Any) -> dict[str, Any]:
+    """Return rounds and medians by name, and how many times better than the first name each other one is.
+
+    ``times_better`` compares medians, with the least and the greatest ratio of one round beside it. More is better
+    where the unit is a rate (``.../s``), less is better otherwise.
+    """
+    names = list(rounds)
+    medians = {name: median(values) for name, values in rounds.items()}
+
+    def gain(base: float, value: float) -> float:
+        return value / base if unit.endswith("/s") else base / value
+
+    times_better = {}
+    for name in names[1:]:
+        pairs = [gain(base, value) for base, value in zip(rounds[names[0]], rounds[name], strict=True)]
+        ratio = gain(medians[names[0]], medians[name])
+        times_better[name] = {"medians": ratio, "least": min(pairs), "greatest": max(pairs)}
+    return {"unit": unit, **notes, "rounds": rounds, "median": medians, "times_better": times_better}
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what the numbers depend on: processor, cores, threads, device, versions."""
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", "torchvision", "pillow")},
+    }
+
+
+class Report:
+    """The part of a JSON file that belongs to one kind of run, such as ``cpu`` or ``cuda quick``.
+
+    Every measurement is in the file as soon as it is recorded; other kinds of runs stay as they are. A run on
+    another machine or with other settings than those in the file starts its part anew.
+    """
+
+    def __init__(self, path: Path, kind: str, machine: dict[str, Any], settings: dict[str, Any]) -> None:
+        self.path = path
+        self.content = json.loads(path.read_text()) if path.exists() else {}
+        self.part = {"machine": machine, "settings": settings}
+        old = self.content.get(kind, {})
+        if all(old.get(name) == value for name, value in self.part.items()):
+            self.part = old
+        self.content[kind] = self.part
+        self.printed: set[tuple[str, str]] = set()
+
+    def record(self, name: str, summary: dict[str, Any]) -> None:
+        """Keep a measurement under ``name``, where ``/`` separates levels, and print a line for each new median."""
+        *folders, last = name.split("/")
+        level = self.part
+        for folder in folders:
+            level = level.setdefault(folder, {})
+        level[last] = summary
+        self.part["date"] = datetime.now(UTC).date().isoformat()
+        atomic_write(self.path, json.dumps(self.content, indent=1) + "\n")
+        for who, value in summary["median"].items():
+            if (name, who) in self.printed:
+                continue
+            self.printed.add((name, who))
+            gain = summary["times_better"].get(who)
+            ratio = f"{gain['medians']:>6.2f}x  ({gain['least']:.2f} to {gain['greatest']:.2f})" if gain else ""
+            print(f"{name:<32}  {who:<40}  {value:>11,.3f} {summary['unit']:<9}  {ratio}".rstrip(), flush=True)

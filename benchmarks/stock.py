@@ -1,0 +1,110 @@
+"""The stock pipeline: the same assignment as it is usually written with torchvision, PIL and torch.nn alone."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+BATCH_SIZE = 64
+
+TRAIN_TRANSFORMS = transforms.Compose(
+    [
+        transforms.RandomApply([transforms.CenterCrop(22)], p=0.1),
+        transforms.Resize((28, 28)),
+        transforms.RandomRotation((-15.0, 15.0), fill=0),
+        transforms.ToTensor(),
+        transforms.Normalize((0.1307,), (0.3081,)),
+    ]
+)
+TEST_TRANSFORMS = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+
+
+@contextmanager
+def linked(root: str | Path) -> Iterator[Path]:
+    """Give a temporary folder with links to the archives of ``root``, so that none is extracted into the checkout."""
+    with tempfile.TemporaryDirectory(prefix="stock-mnist-") as folder:
+        raw = Path(folder) / "MNIST" / "raw"
+        raw.mkdir(parents=True)
+        for archive in (Path(root) / "MNIST" / "raw").resolve().glob("*.gz"):
+            (raw / archive.name).symlink_to(archive)
+        yield Path(folder)
+
+
+def datasets(folder: str | Path) -> tuple[MNIST, MNIST]:
+    """Return training and test set; the first call for a ``folder`` extracts its archives."""
+    train_set = MNIST(folder, train=True, download=True, transform=TRAIN_TRANSFORMS)
+    return train_set, MNIST(folder, train=False, download=True, transform=TEST_TRANSFORMS)
+
+
+def loader(
+    dataset: Dataset, device: torch.device, *, batch_size: int = BATCH_SIZE, shuffle: bool = False, workers: int = 0
+) -> DataLoader:
+    """Return batches of images ``(B, 1, 28, 28)`` and labels ``(B,)`` on the host, pinned for CUDA."""
+    pinned = device.type == "cuda"
+    return DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=workers, pin_memory=pinned)
+
+
+class StockNet(nn.Module):
+    """``helpers.model.Net`` from layers of torch.nn: same function, same names of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8))
+        self.conv2 = nn.Sequential(nn.Conv2d(8, 16, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(16))
+        self.pool1 = nn.Sequential(nn.MaxPool2d(2, 2), nn.Dropout(0.25))
+        self.conv3 = nn.Sequential(nn.Conv2d(16, 32, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(32))
+        self.conv4 = nn.Sequential(nn.Conv2d(32, 16, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(16))
+        self.conv5 = nn.Sequential(nn.Conv2d(16, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.25))
+        self.conv6 = nn.Sequential(nn.Conv2d(8, 16, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(16), nn.Dropout(0.25))
+        self.conv7 = nn.Sequential(nn.Conv2d(16, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.25))
+        self.fc = nn.Linear(8 * 6 * 6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28)
+        x = self.conv4(self.conv3(self.pool1(self.conv2(self.conv1(x)))))  # (B, 16, 10, 10)
+        x = self.conv7(self.conv6(self.conv5(x)))  # (B, 8, 6, 6)
+        return F.log_softmax(self.fc(x.flatten(1)), dim=1)  # (B, 10)
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    """Return the assignment's optimizer with default arguments beside its learning rate and momentum."""
+    return torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+
+
+def train_epoch(
+    model: nn.Module, batches: Iterable, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[float, float]:
+    """Learn from all batches once, waiting for each; return mean loss of the batches and accuracy of the images."""
+    model.train()
+    losses, correct, processed = [], 0, 0
+    for images, labels in batches:
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        log_probs = model(images)
+        loss = F.nll_loss(log_probs, labels)
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        correct += log_probs.argmax(dim=1).eq(labels).sum().item()
+        processed += len(images)
+    return sum(losses) / len(losses), correct / processed
+
+
+def test_epoch(model: nn.Module, batches: Iterable, device: torch.device) -> tuple[float, float]:
+    """Return mean loss and accuracy over the images of ``batches``, in eval mode."""
+    model.eval()
+    loss, correct, processed = 0.0, 0, 0
+    with torch.no_grad():
+        for images, labels in batches:
+            images, labels = images.to(device), labels.to(device)
+            log_probs = model(images)
+            loss += F.nll_loss(log_probs, labels, reduction="sum").item()
+            correct += log_probs.argmax(dim=1).eq(labels).sum().item()
+            processed += len(images)
+    return loss / processed, correct / processed

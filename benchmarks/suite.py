@@ -1,0 +1,167 @@
+"""Every measurement of the benchmark, in the order in which they matter."""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import stock
+from benchmarks.child import in_child
+from benchmarks.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
+from benchmarks.ladder import rungs, timer
+from benchmarks.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise
+from helpers.data import Split, load_mnist
+from helpers.recipe import ASSIGNMENT, RECIPES
+from helpers.training import fit
+
+DATA = Path(__file__).parent.parent / "data"
+TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
+TARGET = 0.99
+BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
+
+
+class Benchmark:
+    """All measurements of one run; ``quick`` lets the stock pipeline do fewer images and extrapolates."""
+
+    def __init__(self, report: Report, folder: Path, device: torch.device, num_rounds: int, quick: bool) -> None:
+        self.report, self.folder, self.device = report, folder, device
+        self.num_rounds, self.quick = num_rounds, quick
+        self.splits: tuple[Split, Split] = load_mnist(DATA)
+        self.workers = {"data_pipeline": 0, "train_epoch": 0, "test_pass": 0}
+
+    def stock(self, use: str, **sizes: int) -> Contender:
+        """Return the stock pipeline with the workers that are best for ``use``."""
+        return stock_contender(self.folder, self.device, workers=self.workers[use], **sizes)
+
+    def timer(self, use: str, contender: Contender, num_images: int) -> Callable[[], float]:
+        """Warm ``contender`` up; return what measures the seconds of ``use``, doing ``num_images`` of an epoch."""
+        contender.train(FirstBatches(contender.batches, min(WARM_UP_BATCHES, len(contender.batches))))
+        if use == "test_pass":
+            return partial(seconds_of, contender.test, self.device)
+        consume = contender.load if use == "data_pipeline" else contender.train
+        num_batches = math.ceil(num_images / contender.batches.batch_size)
+        return partial(epoch_seconds, consume, contender.batches, self.device, num_batches)
+
+    def timers(self, use: str, images: dict[str, int], **sizes: int) -> dict[str, Callable[[], float]]:
+        """Return a timer of ``use`` for each pipeline; ``sizes`` are those of the contenders."""
+        pair = {"stock": self.stock(use, **sizes), "ours": our_contender(self.splits, self.device, **sizes)}
+        return {who: self.timer(use, contender, images[who]) for who, contender in pair.items()}
+
+    def compare(self, name: str, unit: str, actions: dict[str, Callable[[], float]], **notes: object) -> dict:
+        """Measure ``actions`` in turn, record and return the summary."""
+        summary = summarise(alternate(actions, self.num_rounds), unit, **notes)
+        self.report.record(name, summary)
+        return summary
+
+    def choose_workers(self) -> None:
+        """Give the stock pipeline the better of 0 and 2 DataLoader workers, for each use anew."""
+        num_images = 3200 if self.quick else 9600
+        for use in self.workers:
+            actions = {}
+            for count in (0, 2):
+                self.workers[use] = count
+                actions[f"stock, {count} workers"] = self.timer(use, self.stock(use), num_images)
+            images = TEST_IMAGES if use == "test_pass" else num_images
+            zero, two = self.compare(f"workers/{use}", "s", actions, images=images)["median"].values()
+            self.workers[use] = 0 if zero <= two else 2
+
+    def passes(self) -> None:
+        """Measure the data pipeline alone, a training epoch, a test pass and a full epoch."""
+        images = {"stock": 9600, "ours": 20480} if self.quick else {"stock": TRAIN_IMAGES, "ours": TRAIN_IMAGES}
+        seconds = {}
+        for use, unit in (("data_pipeline", "images/s"), ("train_epoch", "s"), ("test_pass", "s")):
+            timers = self.timers(use, images)
+            if unit == "images/s":
+                timers = {who: lambda measure=measure: TRAIN_IMAGES / measure() for who, measure in timers.items()}
+            measured = images if use != "test_pass" else dict.fromkeys(images, TEST_IMAGES)
+            seconds[use] = self.compare(use, unit, timers, images=measured, workers=self.workers[use])
+        both = [seconds[use]["rounds"] for use in ("train_epoch", "test_pass")]
+        pairs = {who: [sum(pair) for pair in zip(*(rounds[who] for rounds in both), strict=True)] for who in images}
+        self.report.record("full_epoch", summarise(pairs, "s", what="train_epoch + test_pass of the same round"))
+
+    def processes(self) -> None:
+        """Measure start-up and memory in fresh processes."""
+        workers = self.workers["train_epoch"]
+        children: dict[str, list[dict]] = {"stock": [], "ours": []} | ({} if self.quick else {"stock, first run": []})
+        for _ in range(self.num_rounds):
+            for who, results in children.items():
+                with stock.linked(DATA) as fresh:
+                    folder = fresh if who == "stock, first run" else self.folder
+                    results.append(in_child(who.split(",")[0], folder, self.device, workers))
+        kinds = {"start_up": ("seconds", "s", "from imports done until the first batch; a first run extracts archives")}
+        kinds["peak_memory"] = ("host_mib", "MiB", "main process, above the imports; 100 steps and a test pass")
+        if self.device.type == "cuda":
+            kinds["peak_gpu_memory"] = ("gpu_mib", "MiB", "allocated by torch; 100 steps and a test pass")
+        for name, (key, unit, what) in kinds.items():
+            compared = children if name == "start_up" else ("stock", "ours")
+            rounds = {who: [result[key] for result in children[who]] for who in compared}
+            self.report.record(name, summarise(rounds, unit, what=what))
+
+    def ladder(self) -> None:
+        """Measure a training epoch with one improvement more each time."""
+        num_images = 5120 if self.quick else 10240
+        where = (self.folder, self.splits[0], self.device, self.workers["train_epoch"], num_images)
+        actions = {rung.name: timer(rung, *where) for rung in rungs(self.device)}
+        what = "training epoch of 60,000 images, extrapolated"
+        self.compare("ladder", "s", actions, what=what, images=num_images)
+
+    def scaling(self) -> None:
+        """Measure how cost grows with the number of images and with the batch size."""
+        most = 10000 if self.quick else TRAIN_IMAGES
+        for use in ("data_pipeline", "train_epoch"):
+            for num_images in (most // 4, most // 2, most):
+                actions = self.timers(use, dict.fromkeys(("stock", "ours"), num_images), num_images=num_images)
+                self.compare(f"scaling/{use}/{num_images}", "s", actions, images=num_images)
+        num_images = 2048 if self.quick else 10240
+        for batch_size in BATCH_SIZES:
+            sizes = {"num_images": num_images, "batch_size": batch_size}
+            actions = self.timers("data_pipeline", dict.fromkeys(("stock", "ours"), num_images), **sizes)
+            per_image = {who: lambda measure=measure: measure() / num_images * 1e6 for who, measure in actions.items()}
+            self.compare(f"scaling/batch_size/{batch_size}", "us/image", per_image, images=num_images)
+
+    def to_target(self) -> None:
+        """Train once with each pipeline, from reading the data on, until an epoch ends at 99.0% test accuracy."""
+        builds = {"stock": (ASSIGNMENT, lambda: self.stock("train_epoch"))}
+        for who, recipe in {"ours": ASSIGNMENT, **{n: r for n, r in RECIPES.items() if n == "sprint"}}.items():
+            builds[who] = (recipe, lambda recipe=recipe: our_contender(load_mnist(DATA), self.device, recipe=recipe))
+        seconds: dict[str, list[float]] = {}
+        accuracies: dict[str, list[float]] = {}
+        for who, (recipe, build) in builds.items():
+            start = time.perf_counter()
+            contender, accuracies[who] = build(), [0.0]
+            while accuracies[who][-1] < TARGET and len(accuracies[who]) <= recipe.num_epochs:
+                contender.train(contender.batches)
+                accuracies[who].append(contender.test())
+            seconds[who] = [time.perf_counter() - start]
+            reached = {name: values[-1] >= TARGET for name, values in accuracies.items()}
+            curves = {name: values[1:] for name, values in accuracies.items()}
+            summary = summarise(seconds, "s", reached=reached, test_accuracy=curves)
+            gains = summary["times_better"].items()  # of those that reached it
+            summary["times_better"] = {name: gain for name, gain in gains if reached[name] and reached["stock"]}
+            self.report.record("time_to_99", summary)
+
+    def whole_runs(self) -> None:
+        """Measure the assignment's 20 epochs by ``fit``, beside 20 times the stock pipeline's full epoch."""
+        start = time.perf_counter()
+        fit(ASSIGNMENT.model(), *self.splits, ASSIGNMENT, device=self.device.type)
+        ours = time.perf_counter() - start
+        stock_epoch = self.report.part["full_epoch"]["median"]["stock"]
+        rounds = {"stock, 20 x its median full epoch": [20 * stock_epoch], "ours, measured": [ours]}
+        self.report.record("20_epochs", summarise(rounds, "s"))
+
+    def run(self) -> None:
+        """Do everything, what matters most first."""
+        self.choose_workers()
+        self.passes()
+        if self.device.type == "cuda":
+            self.whole_runs()
+        self.ladder()
+        rounds, self.num_rounds = self.num_rounds, 1 if self.quick else self.num_rounds
+        self.scaling()
+        self.num_rounds = rounds
+        self.processes()
+        if not self.quick:
+            self.to_target()

@@ -1,0 +1,143 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import stock
+from benchmarks.child import peak_bytes
+from benchmarks.contenders import our_contender, stock_contender
+from benchmarks.figures import draw
+from benchmarks.ladder import ON_CPU, Rung, timer
+from benchmarks.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
+from conftest import ROOT, head
+from helpers.augmentation import Augmentation
+from helpers.data import Batches, Split
+from helpers.model import Net
+
+CPU = torch.device("cpu")
+Splits = tuple[Split, Split]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    with stock.linked(ROOT / "data") as linked:
+        yield linked
+
+
+def test_the_stock_network_is_the_same_function(small_mnist: Splits) -> None:
+    ours, theirs = Net(dropout=0.0), stock.StockNet()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    theirs.load_state_dict(ours.state_dict())
+    images, labels = next(iter(Batches(small_mnist[0], 64)))
+    outputs = [net(images) for net in (ours, theirs)]  # in training mode
+    torch.testing.assert_close(*outputs)
+    for log_probs in outputs:
+        log_probs[torch.arange(len(labels)), labels].sum().backward()
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())  # batch norm's statistics too
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+
+
+def test_both_pipelines_give_the_same_test_images_and_sizes(folder: Path, mnist: Splits) -> None:
+    train_set, test_set = stock.datasets(folder)
+    assert (len(train_set), len(test_set)) == (60000, 10000)
+    theirs, ours = stock.loader(test_set, CPU, batch_size=50), Batches(mnist[1], 50)
+    for _, expected, given in zip(range(3), theirs, ours, strict=False):
+        torch.testing.assert_close(given[0], expected[0], rtol=0, atol=1e-5)
+        assert torch.equal(given[1], expected[1])
+    assert not list((ROOT / "data").rglob("*-ubyte"))  # nothing extracted into the checkout
+
+
+def test_both_pipelines_augment_alike(folder: Path, mnist: Splits) -> None:
+    train_set = stock.datasets(folder)[0]
+    theirs = torch.stack([train_set[i][0] for i in range(2000)])
+    ours = torch.cat([images for images, _ in Batches(head(mnist[0], 2000), 500, augmentation=Augmentation())])
+    torch.testing.assert_close(ours.mean(), theirs.mean(), rtol=0, atol=0.02)
+    assert (ours.mean(0) - theirs.mean(0)).abs().max() < 0.2  # bilinear against nearest neighbour
+    assert (ours.std(0) - theirs.std(0)).abs().max() < 0.2
+
+
+def test_both_contenders_learn_and_test(folder: Path, small_mnist: Splits) -> None:
+    for contender in (
+        stock_contender(folder, CPU, num_images=100, batch_size=20),
+        our_contender(small_mnist, CPU, num_images=100, batch_size=20),
+    ):
+        assert len(contender.batches) == 5
+        contender.load(contender.batches)
+        contender.train(FirstBatches(contender.batches, 2))
+    assert 0 <= contender.test() <= 1
+    assert contender.test() == contender.test()
+
+
+@pytest.mark.parametrize("rung", ON_CPU, ids=lambda rung: rung.name)
+def test_every_rung_runs(rung: Rung, folder: Path, small_mnist: Splits) -> None:
+    assert timer(rung, folder, small_mnist[0], CPU, workers=0, num_images=128)() > 0
+
+
+def test_an_epoch_is_extrapolated_but_its_beginning_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    class SlowToBegin(list):
+        def __iter__(self):
+            clock[0] += 5
+            return super().__iter__()
+
+    def consume(batches: FirstBatches) -> None:
+        for seconds in batches:
+            clock[0] += seconds
+
+    batches = SlowToBegin([2.0] * 10)
+    assert epoch_seconds(consume, batches, CPU) == 25
+    assert epoch_seconds(consume, batches, CPU, num_batches=4) == 25
+    assert clock[0] == 25 + 13
+
+
+def test_rounds_alternate_and_ratios_come_from_medians() -> None:
+    calls = []
+    values = {"stock": iter([4.0, 6.0, 20.0]), "ours": iter([2.0, 2.0, 5.0])}
+    rounds = alternate({who: lambda who=who: calls.append(who) or next(values[who]) for who in values}, 3)
+    assert calls == ["stock", "ours"] * 3
+    seconds = summarise(rounds, "s", images=10)
+    assert seconds["median"] == {"stock": 6, "ours": 2}
+    assert seconds["times_better"] == {"ours": {"medians": 3, "least": 2, "greatest": 4}}
+    assert (seconds["rounds"], seconds["images"]) == ({"stock": [4, 6, 20], "ours": [2, 2, 5]}, 10)
+    rates = summarise({"stock": [10.0], "ours": [40.0]}, "images/s")
+    assert rates["times_better"]["ours"]["medians"] == 4
+
+
+def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(tmp_path: Path) -> None:
+    path, settings = tmp_path / "results" / "benchmark.json", {"rounds": 1}
+    machine = describe_machine(CPU)
+    Report(path, "cpu", machine, settings).record("scaling/images/10", summarise({"stock": [2.0], "ours": [1.0]}, "s"))
+    Report(path, "cuda", machine, settings).record("ladder", summarise({"stock": [3.0]}, "s"))
+    Report(path, "cpu", machine, settings).record("ladder", summarise({"stock": [4.0]}, "s"))
+    content = json.loads(path.read_text())
+    assert content["cpu"]["machine"] == machine
+    assert content["cpu"]["scaling"]["images"]["10"]["median"] == {"stock": 2, "ours": 1}
+    assert [content[kind]["ladder"]["median"]["stock"] for kind in ("cpu", "cuda")] == [4, 3]
+    Report(path, "cpu", {**machine, "cpu": "another"}, settings).record("ladder", summarise({"stock": [5.0]}, "s"))
+    assert "scaling" not in json.loads(path.read_text())["cpu"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the independent count is Linux's")
+def test_the_peak_of_memory_is_in_bytes_and_not_below_what_is_held() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    resident = pages * os.sysconf("SC_PAGE_SIZE")
+    assert 0.99 * resident <= peak_bytes() < 50 * resident
+
+
+def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
+    pair = summarise({"stock": [4.0], "ours": [1.0]}, "s")
+    scaling = {"data_pipeline": {"10": pair, "20": pair}, "train_epoch": {"10": pair}, "batch_size": {"32": pair}}
+    ladder = summarise({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
+    part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
+    (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}))
+    assert draw(tmp_path, "cpu") == tmp_path / "benchmark.png"
+    assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda-quick.png"
+    assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision.transforms import functional as TF
+
+from conftest import head
+from helpers.data import Batches, Split
+from helpers.inspection import confident_mistakes, confusion_matrix, distortions, effective_receptive_field
+from helpers.model import Net
+
+
+def test_confusion_matrix_and_mistakes_by_hand() -> None:
+    probabilities = torch.full((4, 10), 0.01)
+    for image, (digit, probability) in enumerate([(1, 0.9), (2, 0.6), (2, 0.8), (7, 0.5)]):
+        probabilities[image, digit] = probability
+    labels = torch.tensor([1, 3, 4, 7])
+    matrix = confusion_matrix(probabilities.log(), labels)
+    assert matrix.sum() == 4
+    assert {(i, j) for i, j in matrix.nonzero().tolist()} == {(1, 1), (3, 2), (4, 2), (7, 7)}
+    assert confident_mistakes(probabilities.log(), labels, 5).tolist() == [2, 1]
+    assert confident_mistakes(probabilities.log(), labels, 1).tolist() == [2]
+
+
+def test_effective_field_of_a_linear_network_is_its_kernel() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False))
+    images = torch.randint(0, 256, (6, 9, 9), dtype=torch.uint8)
+    batches = Batches(Split(images, torch.zeros(6, dtype=torch.int64)), 4)
+    field = effective_receptive_field(model, batches, "1", unit=(2, 2))
+    first, second = (layer.weight[0, 0] for layer in model)
+    expected = nn.functional.conv2d(second[None, None], first[None, None].flip(2, 3), padding=2)[0, 0]
+    torch.testing.assert_close(field[2:7, 2:7], expected.abs().detach())
+    assert field.sum() == pytest.approx(expected.abs().sum().item(), rel=1e-5)
+
+
+def test_effective_field_leaves_the_model_as_it_was(small_mnist: tuple[Split, Split]) -> None:
+    net = Net().train()
+    field = effective_receptive_field(net, Batches(head(small_mnist[1], 20), 10), "conv7", unit=(3, 3))
+    assert field.shape == (28, 28)
+    assert net.training
+    assert not any(module._forward_hooks for module in net.modules())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_distortions_keep_labels_and_do_what_they_say(small_mnist: tuple[Split, Split]) -> None:
+    test = small_mnist[1]
+    changed = distortions(test)
+    for split in changed.values():
+        assert split.images.shape == test.images.shape
+        assert split.images.dtype == torch.uint8
+        assert torch.equal(split.labels, test.labels)
+    assert torch.equal(changed["as they are"].images, test.images)
+    assert torch.equal(changed["4 pixels to the right"].images[:, :, 4:], test.images[:, :, :-4])
+    ink = {name: split.images.float().sum().item() for name, split in changed.items()}
+    assert ink["thicker by a pixel"] > 1.2 * ink["as they are"]
+    assert ink["at 70% of the size"] == pytest.approx(0.49 * ink["as they are"], rel=0.05)
+    assert ink["rotated by 30 degrees"] == pytest.approx(ink["as they are"], rel=0.05)
+    back = TF.rotate(changed["rotated by 30 degrees"].images[:1], 30.0, TF.InterpolationMode.BILINEAR)
+    likeness = nn.functional.cosine_similarity(back.flatten().float(), test.images[0].flatten().float(), dim=0)
+    assert likeness > 0.9
+    assert math.isclose(changed["noisy (sigma 64 of 255)"].images[:, 0, 0].float().std().item(), 37, abs_tol=8)

@@ -1,0 +1,690 @@
+"""Computed boxes against measured ones, against gradients, against published numbers, and by hand."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.vgg import cfgs, make_layers
+
+from helpers.model import Net
+from helpers.receptive_field import Row, layer_table, measured_receptive_field, stages, to_markdown
+
+STAGES_OF_NET = """
+| Layer | Operation         |    Input |   Output | Receptive field | Jump | Parameters |
+| ----- | ----------------- | -------: | -------: | --------------: | ---: | ---------: |
+| conv1 | Conv2d(1, 8, 3)   |  28×28×1 |  26×26×8 |             3×3 |  1×1 |         88 |
+| conv2 | Conv2d(8, 16, 3)  |  26×26×8 | 24×24×16 |             5×5 |  1×1 |      1,184 |
+| pool1 | MaxPool2d(2, 2)   | 24×24×16 | 12×12×16 |             6×6 |  2×2 |          0 |
+| conv3 | Conv2d(16, 32, 1) | 12×12×16 | 12×12×32 |             6×6 |  2×2 |        576 |
+| conv4 | Conv2d(32, 16, 3) | 12×12×32 | 10×10×16 |           10×10 |  2×2 |      4,640 |
+| conv5 | Conv2d(16, 8, 3)  | 10×10×16 |    8×8×8 |           14×14 |  2×2 |      1,168 |
+| conv6 | Conv2d(8, 16, 1)  |    8×8×8 |   8×8×16 |           14×14 |  2×2 |        160 |
+| conv7 | Conv2d(16, 8, 3)  |   8×8×16 |    6×6×8 |           18×18 |  2×2 |      1,168 |
+| fc    | Linear(288, 10)   |      288 |       10 |           28×28 |  2×2 |      2,890 |
+
+Total: 11,874 parameters
+
+Note: conv7, the last map, sees 18×18 of 28×28 pixels from its centre.
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Toy(nn.Module):
+    """A network of the given layers, with a function for its forward pass."""
+
+    def __init__(self, compute: Callable[["Toy", Tensor], Tensor], **layers: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.compute = compute
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compute(self, x)
+
+
+class Meet(nn.Module):
+    """Branches that all read the same input, and the function in which they meet."""
+
+    def __init__(self, meet: Callable[[list[Tensor]], Tensor], *branches: nn.Module) -> None:
+        super().__init__()
+        self.meet, self.branches = meet, nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.meet([branch(x) for branch in self.branches])
+
+
+def conv(kernel: int | tuple = 3, *, channels: tuple[int, int] = (1, 1), **kwargs) -> nn.Conv2d:
+    return nn.Conv2d(*channels, kernel, **kwargs)
+
+
+def sees(row: Row) -> tuple:
+    return row.receptive_field, row.jump, row.start
+
+
+def some_units(row: Row) -> set[tuple[int, int]]:
+    height, width = row.output_shape[1:] or (1, 1)
+    return {(i, j) for i in (0, height // 2, height - 1) for j in (0, width - 1)}
+
+
+# ---- the assignment's network ----
+
+
+def test_stages_of_the_network_are_the_assignments_table():
+    assert to_markdown(stages(layer_table(Net()))) == STAGES_OF_NET.strip()
+
+
+def test_every_operation_has_a_row_and_the_parameters_add_up():
+    model = Net()
+    rows = layer_table(model)
+    modules = [name for name, module in model.named_modules() if not list(module.children())]
+    assert [row.name for row in rows] == [*modules[:-1], "flatten", modules[-1], "log_softmax"]
+    assert sum(row.params for row in rows) == sum(p.numel() for p in model.parameters()) == 11_874
+    assert [row.input_shape for row in rows[1:]] == [row.output_shape for row in rows[:-1]]
+
+
+@pytest.mark.parametrize("row", layer_table(Net()), ids=lambda row: row.name)
+def test_computed_box_of_every_layer_is_the_measured_one(row):
+    model = Net()
+    for unit in (None, (0, 0)):
+        assert row.box(unit) == measured_receptive_field(model, row.name, unit)
+
+
+@pytest.mark.parametrize("batch_norm", ["before", "none"])
+def test_variants_of_the_network_have_the_same_stages(batch_norm):
+    usual, variant = (stages(layer_table(model)) for model in (Net(), Net(batch_norm=batch_norm)))
+    assert [(row.name, *sees(row)) for row in usual] == [(row.name, *sees(row)) for row in variant]
+
+
+# ---- small networks, by hand: the last row's field, jump and start, and the box of one unit ----
+
+BY_HAND = {
+    "stride": (
+        nn.Sequential(conv(3, stride=2), conv(3)),
+        (1, 11, 11),
+        ((7, 7), (2, 2), (0, 0)),
+        ((0, 0), ((0, 6), (0, 6))),
+    ),
+    "dilation, padding only seen through holes": (
+        nn.Sequential(conv(2, dilation=4, padding=2)),
+        (1, 6, 6),
+        ((5, 5), (1, 1), (-2, -2)),
+        ((0, 5), ((2, 2), (3, 3))),
+    ),
+    "kernel, stride, padding and dilation that differ": (
+        nn.Sequential(conv((3, 2), stride=(1, 2), padding=(1, 0), dilation=(2, 1)), conv((1, 3))),
+        (1, 9, 12),
+        ((5, 6), (1, 2), (-1, 0)),
+        ((0, 1), ((1, 3), (2, 7))),
+    ),
+    "padding of an inner layer shows nothing": (
+        nn.Sequential(conv(3, stride=3), conv(3, padding=1)),
+        (1, 8, 8),
+        ((9, 9), (3, 3), (-3, -3)),
+        ((1, 1), ((0, 5), (0, 5))),
+    ),
+    "nothing but padding": (
+        nn.Sequential(conv(1, padding=2)),
+        (1, 3, 3),
+        ((1, 1), (1, 1), (-2, -2)),
+        ((0, 3), None),
+    ),
+    "padding to the same size, more on the far side": (
+        nn.Sequential(conv((2, 4), padding="same")),
+        (1, 6, 6),
+        ((2, 4), (1, 1), (0, -1)),
+        ((5, 0), ((5, 5), (0, 2))),
+    ),
+    "windows that reach over the edge": (
+        nn.Sequential(nn.MaxPool2d(3, 2, ceil_mode=True), nn.AvgPool2d(2, 1, padding=1)),
+        (1, 6, 6),
+        ((5, 5), (2, 2), (-2, -2)),
+        ((3, 0), ((4, 5), (0, 2))),
+    ),
+    "a longer branch": (
+        Meet(sum, nn.Identity(), nn.Sequential(conv(3, padding=1), nn.ReLU(), conv(3, padding=1))),
+        (1, 9, 9),
+        ((5, 5), (1, 1), (-2, -2)),
+        ((4, 0), ((2, 6), (0, 2))),
+    ),
+    "branches to either side": (
+        Meet(lambda xs: torch.cat(xs, 1), nn.ZeroPad2d((2, 0, 0, 1)), nn.ZeroPad2d((0, 2, -1, 2))),
+        (1, 5, 5),
+        ((2, 3), (1, 1), (0, -2)),
+        ((2, 3), ((2, 3), (1, 3))),
+    ),
+    "global pooling given back": (
+        Meet(lambda xs: xs[0] * xs[1], conv(3), nn.Sequential(conv(3), nn.AdaptiveAvgPool2d(1), nn.Sigmoid())),
+        (1, 8, 9),
+        ((8, 9), (0, 0), (0, 0)),
+        ((0, 0), ((0, 7), (0, 8))),
+    ),
+    "pooling into equal parts": (
+        nn.Sequential(conv(3), nn.AdaptiveAvgPool2d((3, 2))),
+        (1, 8, 10),
+        ((4, 6), (2, 4), (0, 0)),
+        ((1, 1), ((2, 5), (4, 9))),
+    ),
+    "functions": (
+        Toy(lambda toy, x: F.avg_pool2d(F.relu(F.max_pool2d(toy.conv(x), (2, 1))), 2, stride=1), conv=conv(3)),
+        (1, 9, 9),
+        ((6, 4), (2, 1), (0, 0)),
+        ((1, 1), ((2, 7), (1, 4))),
+    ),
+    "a module used twice": (
+        Toy(lambda toy, x: toy.conv(toy.conv(x)), conv=conv(3)),
+        (1, 9, 9),
+        ((5, 5), (1, 1), (0, 0)),
+        ((0, 0), ((0, 4), (0, 4))),
+    ),
+    "a vector, and what comes after it": (
+        Toy(lambda toy, x: toy.fc(toy.conv(x).mean((2, 3))).softmax(1), conv=conv(3, stride=2), fc=nn.Linear(1, 2)),
+        (1, 8, 8),
+        ((7, 7), (2, 2), (0, 0)),
+        (None, ((0, 6), (0, 6))),
+    ),
+    "vectors that meet, from maps of unlike jumps": (
+        Meet(
+            lambda xs: torch.cat(xs, 1),
+            nn.Sequential(conv(3, stride=2), nn.Flatten()),
+            nn.Sequential(conv(1), nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+        ),
+        (1, 8, 8),
+        ((8, 8), (2, 2), (0, 0)),
+        (None, ((0, 7), (0, 7))),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize(("model", "input_size", "theory", "seen"), BY_HAND.values(), ids=BY_HAND)
+def test_small_networks(model, input_size, theory, seen):
+    rows = layer_table(model, input_size)
+    unit, box = seen
+    assert sees(rows[-1]) == theory
+    assert rows[-1].box(unit) == box
+    for row in rows:
+        for unit in some_units(row):
+            assert row.box(unit) == measured_receptive_field(model, row.name, unit, input_size), (row, unit)
+
+
+# ---- any network ----
+
+
+@st.composite
+def layers(draw, size: tuple[int, int], channels: int) -> nn.Module:
+    """Draw a layer, or a block of branches, that takes ``channels`` maps and gives as many."""
+    pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
+    kind = draw(st.sampled_from(["conv", "conv", "max", "average", "pointwise", "residual", "concat"]))
+    if kind == "conv":
+        kernel, stride, padding, dilation = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 3)
+        return conv(kernel, channels=(channels, channels), stride=stride, padding=padding, dilation=dilation)
+    if kind in ("max", "average"):
+        kernel, stride, ceil_mode = pair(1, 4), pair(1, 3), draw(st.booleans())
+        padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+        if kind == "average":
+            return nn.AvgPool2d(kernel, stride, padding, ceil_mode)
+        return nn.MaxPool2d(kernel, stride, padding, dilation=pair(1, 2), ceil_mode=ceil_mode)
+    if kind == "pointwise":
+        return draw(st.sampled_from([nn.ReLU(), nn.ReLU6(inplace=True), nn.BatchNorm2d(channels), nn.Hardswish()]))
+    # Kernels that are odd, and padded by half of what they span, leave branches of one size for any stride.
+    stride, branches = pair(1, 2), []
+    out = channels if kind == "residual" else 1
+    for _ in range(draw(st.integers(2, 3)) if kind == "residual" else channels):
+        halves, dilation = [pair(0, 2), pair(0, 2)], pair(1, 2)
+        chain = []
+        for (top, left), step in zip(halves, (stride, 1), strict=True):
+            padding, kernel = (top * dilation[0], left * dilation[1]), (2 * top + 1, 2 * left + 1)
+            chain.append(conv(kernel, channels=(channels, out), stride=step, padding=padding, dilation=dilation))
+            if out != channels:
+                break
+        branches.append(nn.Sequential(*chain))
+    return Meet(sum if kind == "residual" else lambda xs: torch.cat(xs, 1), *branches)
+
+
+@st.composite
+def networks(draw) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Draw one to five layers that fit an image of up to 20 x 20 pixels."""
+    channels = draw(st.integers(1, 2))
+    input_size = channels, draw(st.integers(5, 20)), draw(st.integers(5, 20))
+    chain, x = [], torch.zeros(1, *input_size)
+    for _ in range(draw(st.integers(1, 5))):
+        layer = draw(layers(x.shape[2:], channels)).eval()
+        try:
+            out = layer(x)
+        except RuntimeError:  # the map has become smaller than the kernel
+            continue
+        if out.isfinite().all():  # a dilated max pooling gives -inf where it meets padding only
+            chain.append(layer)
+            x = out
+    return nn.Sequential(nn.Identity(), *chain), input_size
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.data())
+def test_computed_box_is_the_measured_one_for_any_network(data):
+    model, input_size = data.draw(networks())
+    row = data.draw(st.sampled_from(layer_table(model, input_size)[-4:]))
+    unit = tuple(data.draw(st.integers(0, n - 1)) for n in row.output_shape[1:])
+    box = row.box(unit)
+    assert box == measured_receptive_field(model, row.name, unit, input_size)
+    if box is not None:  # what is seen lies in the theory's window
+        for axis, (first, last) in enumerate(box):
+            start = row.start[axis] + unit[axis] * row.jump[axis]
+            assert start <= first <= last < start + row.receptive_field[axis]
+
+
+def gradient_box(model: nn.Module, layer: nn.Module, unit: tuple[int, int], input_size: tuple[int, int, int]) -> tuple:
+    """Return the box of the pixels with a gradient: exact where all weights are positive and nothing rectifies."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    outputs = []
+    layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    image = torch.ones(1, *input_size, requires_grad=True)
+    model(image)
+    outputs[0][:, :, *unit].sum().backward()
+    rows, columns = (image.grad[0].abs().sum(axes).nonzero().flatten().tolist() for axes in ((0, 2), (0, 1)))
+    return (rows[0], rows[-1]), (columns[0], columns[-1])
+
+
+LINEAR = {
+    "chain": nn.Sequential(conv(3, stride=2, padding=1), nn.AvgPool2d(2), conv((1, 2), dilation=2, padding=(0, 1))),
+    "residual": nn.Sequential(conv(2), Meet(sum, nn.Identity(), nn.Sequential(conv(3, padding=1), conv(5, padding=2)))),
+    "concatenation": nn.Sequential(
+        Meet(lambda xs: torch.cat(xs, 1), conv(3, padding=1), conv(5, padding=2)), conv(2, channels=(2, 1), stride=2)
+    ),
+    "groups": nn.Sequential(
+        conv(1, channels=(1, 4)), conv(3, channels=(4, 4), groups=4, padding=1), nn.AvgPool2d(3, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("model", LINEAR.values(), ids=LINEAR)
+def test_boxes_are_where_a_linear_network_has_gradients(model):
+    input_size = (1, 15, 17)
+    modules = dict(model.named_modules())
+    for row in layer_table(model, input_size):
+        if row.name in modules:
+            for unit in some_units(row):
+                assert row.box(unit) == gradient_box(model, modules[row.name], unit, input_size), (row, unit)
+
+
+# ---- the measurement ----
+
+ACTIVATIONS = [
+    *(
+        nn.ReLU(),
+        nn.ReLU6(),
+        nn.LeakyReLU(),
+        nn.PReLU(),
+        nn.ELU(),
+        nn.SELU(),
+        nn.CELU(),
+        nn.GELU(),
+        nn.SiLU(),
+        nn.Mish(),
+    ),
+    *(nn.Sigmoid(), nn.LogSigmoid(), nn.Tanh(), nn.Hardtanh(), nn.Hardsigmoid(), nn.Hardswish(), nn.Softplus()),
+    *(nn.Softsign(), nn.Identity(), nn.Dropout(), nn.Dropout2d(), nn.AlphaDropout(), nn.BatchNorm2d(1)),
+]
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: type(layer).__name__)
+def test_no_pointwise_layer_hides_a_pixel(layer):
+    model = nn.Sequential(conv(3), layer, nn.MaxPool2d(2), nn.AvgPool2d(2))
+    rows = layer_table(model, (1, 12, 12))
+    assert rows[0].box((2, 2)) == rows[1].box((2, 2)) == measured_receptive_field(model, "1", (2, 2), (1, 12, 12))
+    assert rows[-1].box((1, 1)) == ((4, 9), (4, 9)) == measured_receptive_field(model, "3", (1, 1), (1, 12, 12))
+
+
+def test_unlucky_weights_hide_no_pixel():
+    model = nn.Sequential(conv(3), nn.ReLU(), conv(3, bias=False))
+    with torch.no_grad():
+        model[0].bias.fill_(-100.0)  # every ReLU is dead
+        model[2].weight.zero_()
+    assert measured_receptive_field(model, "2", (3, 4), (1, 12, 12)) == ((3, 7), (4, 8))
+
+
+def test_every_channel_counts():
+    model = Toy(
+        lambda toy, x: torch.cat([toy.left(x), toy.right(x)], 1),
+        left=nn.Sequential(nn.ZeroPad2d((1, 0, 0, 0)), conv((1, 2))),  # two pixels of the row
+        right=nn.Sequential(nn.ZeroPad2d((0, 0, 0, 1)), conv((2, 1))),  # and two of the column
+    )
+    box = measured_receptive_field(model, "cat", (2, 2), (1, 5, 5))
+    assert box == layer_table(model, (1, 5, 5))[-1].box((2, 2)) == ((2, 3), (1, 2))
+
+
+def test_a_large_image_is_measured_in_parts(monkeypatch):
+    monkeypatch.setattr("helpers.receptive_field.CHUNK", 100)
+    model = nn.Sequential(conv(3, channels=(3, 1)), conv(3, stride=2))
+    assert measured_receptive_field(model, "1", (1, 1), (3, 9, 9)) == ((2, 6), (2, 6))
+
+
+def test_broken_weights_are_not_taken_for_influence():
+    model = nn.Sequential(conv(3))
+    nn.init.constant_(model[0].bias, float("nan"))
+    with pytest.raises(ValueError, match="0 turns an image of ones into NaN"):
+        measured_receptive_field(model, "0", None, (1, 5, 5))
+
+
+# ---- torchvision's networks ----
+
+# Receptive field, jump and padding of the layers of VGG-A: RECEPTIVE_FIELD_TABLE.md of google-research/receptive_field,
+# the library of Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019. So are 195 and 212 below.
+VGG_A = [(3, 1, 1), (4, 2, 1), (8, 2, 3), (10, 4, 3), (18, 4, 7), (26, 4, 11), (30, 8, 11), (46, 8, 19), (62, 8, 27)]
+VGG_A += [(70, 16, 27), (102, 16, 43), (134, 16, 59), (150, 32, 59)]
+
+
+def test_vgg_a_has_the_published_fields():
+    rows = stages(layer_table(make_layers(cfgs["A"], batch_norm=True), (3, 32, 32)))
+    assert [sees(row) for row in rows] == [((r, r), (j, j), (-p, -p)) for r, j, p in VGG_A]
+
+
+def test_vgg_16_has_the_published_field():
+    assert layer_table(make_layers(cfgs["D"]), (3, 32, 32))[-1].receptive_field == (212, 212)
+
+
+def field_of(*windows: tuple[int, int]) -> int:
+    """Return the receptive field of (kernel size, stride) along the longest path: equation 2 of the same article."""
+    size, jump = 1, 1
+    for kernel, stride in windows:
+        size, jump = size + (kernel - 1) * jump, jump * stride
+    return size
+
+
+STEM = [(7, 2), (3, 2)]
+MOBILE_STRIDES = [2, 1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1]  # the first convolution, then every block
+TORCHVISION = {  # image side, last map, its field
+    "alexnet": (224, "avgpool", 195),
+    "resnet18": (64, "layer4.1.relu (2)", field_of(*STEM, *[(3, 1)] * 4, *([(3, 2)] + [(3, 1)] * 3) * 3)),
+    "resnet50": (
+        64,
+        "layer4.2.relu (3)",
+        field_of(*STEM, *[(3, 1)] * 3, (3, 2), *[(3, 1)] * 3, (3, 2), *[(3, 1)] * 5, (3, 2), *[(3, 1)] * 2),
+    ),
+    "mobilenet_v2": (64, "features.18.2", field_of(*((3, stride) for stride in MOBILE_STRIDES))),
+    "squeezenet1_1": (64, "classifier.2", field_of((3, 2), *([(3, 2)] + [(3, 1)] * 2) * 2, (3, 2), *[(3, 1)] * 4)),
+    "densenet121": (64, "relu", None),
+    "googlenet": (64, "cat_8", None),
+    "mnasnet0_5": (64, "layers.16", None),
+    "mobilenet_v3_small": (64, "features.12.2", None),  # squeeze-and-excitation: all units see everything
+    "efficientnet_b0": (64, "features.8.2", None),
+    "regnet_y_400mf": (64, "trunk_output.block4.block4-5.activation", None),
+}
+
+
+def build(name: str) -> nn.Module:
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=2, **options)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_networks(name):
+    side, last_map, expected = TORCHVISION[name]
+    model = build(name)
+    rows = layer_table(model, (3, side, side))
+    assert sum(row.params for row in rows) == sum(p.numel() for p in model.parameters())
+    assert sum(row.params for row in stages(rows)) == sum(row.params for row in rows)
+    assert len({row.name for row in rows}) == len(rows)
+    row = [row for row in rows if max(row.output_shape[1:], default=1) > 1][-1]
+    assert row.name == last_map
+    assert expected is None or row.receptive_field == (expected, expected)
+
+
+def test_squeeze_and_excitation_sees_the_whole_image():
+    rows = layer_table(build("mobilenet_v3_small"), (3, 64, 64))
+    scaled = next(row for row in rows if row.name == "mul")
+    assert scaled.jump == (0, 0)
+    assert {row.box((0, 0)) for row in rows[rows.index(scaled) :]} == {((0, 63), (0, 63))}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("resnet18", ["maxpool", "layer2.0.downsample.0", "layer2.1.relu (2)"]),
+        ("mobilenet_v2", ["features.3.conv.2", "features.4.conv.1.0"]),
+        ("mobilenet_v3_small", ["features.1.block.0.0", "mul"]),
+        ("squeezenet1_1", ["features.2", "cat_1", "features.8"]),
+    ],
+)
+def test_boxes_of_torchvision_networks_are_the_measured_ones(name, layers):
+    model = build(name)
+    rows = {row.name: row for row in layer_table(model, (3, 24, 33))}
+    for layer in layers:
+        for unit in (None, (0, 0)):
+            assert rows[layer].box(unit) == measured_receptive_field(model, layer, unit, (3, 24, 33)), layer
+
+
+# ---- the model stays as it is ----
+
+
+def state(model: nn.Module) -> dict:
+    """Return all that a careless look at a model may change."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "values": {name: tensor.tolist() for name, tensor in tensors.items()},
+        "tensors": {
+            name: (id(tensor), tensor.device, tensor.dtype, tensor._version) for name, tensor in tensors.items()
+        },
+        "gradients": {name: (tensor.requires_grad, id(tensor.grad)) for name, tensor in tensors.items()},
+        "modes": [module.training for module in model.modules()],
+        "hooks": [(list(m._forward_hooks), list(m._forward_pre_hooks)) for m in model.modules()],
+        "attributes": [sorted(vars(module)) for module in model.modules()],
+        "random": (torch.get_rng_state().tolist(), random.getstate()),
+    }
+
+
+@pytest.mark.parametrize("look", [layer_table, lambda model: measured_receptive_field(model, "conv4.0")])
+def test_the_model_stays_as_it_is(look):
+    model = Net()
+    model.conv1.eval()
+    model.fc.weight.requires_grad_(False)
+    model.conv2[0].weight.grad = torch.ones_like(model.conv2[0].weight)
+    calls = []
+    for module in model.modules():
+        module.register_forward_hook(lambda *args: calls.append("after"))
+        module.register_forward_pre_hook(lambda *args: calls.append("before"))
+    before = state(model)
+    look(model)
+    assert state(model) == before
+    assert calls == []
+
+
+def test_a_forward_pass_that_draws_leaves_the_random_state():
+    model = Toy(lambda toy, x: toy.conv(x) * torch.rand(1).clamp(1), conv=conv(3))  # drawn once, when it is traced
+    before = torch.get_rng_state()
+    measured_receptive_field(model, "conv", None, (1, 5, 5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_in_any_gradient_mode(context):
+    with context():
+        assert len(stages(layer_table(Net()))) == 9
+        assert measured_receptive_field(Net(), "conv2.0", (3, 4)) == ((3, 7), (4, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_on_any_type_of_parameters(dtype):
+    assert [sees(row) for row in layer_table(Net().to(dtype))] == [sees(row) for row in layer_table(Net())]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu():
+    model = Net().cuda()
+    before = state(model)
+    assert [sees(row) for row in layer_table(model)] == [sees(row) for row in layer_table(Net())]
+    assert measured_receptive_field(model, "conv2.0", (3, 4)) == ((3, 7), (4, 8))
+    assert state(model) == before
+
+
+# ---- names and parameters ----
+
+
+def test_a_second_use_has_its_own_row_and_no_parameters():
+    rows = layer_table(Toy(lambda toy, x: toy.conv(toy.conv(x)), conv=conv(3)), (1, 9, 9))
+    assert [(row.name, row.params, row.receptive_field) for row in rows] == [
+        ("conv", 10, (3, 3)),
+        ("conv (2)", 0, (5, 5)),
+    ]
+
+
+def test_tied_and_bare_parameters_are_counted_once():
+    tied = nn.Sequential(conv(3, bias=False), conv(3, bias=False))
+    tied[1].weight = tied[0].weight
+    model = Toy(lambda toy, x: toy.scale * toy.tied(x), tied=tied, scale=nn.Parameter(torch.ones(1, 1, 1)))
+    assert [(row.name, row.params) for row in layer_table(model, (1, 9, 9))] == [
+        ("tied.0", 9),
+        ("tied.1", 0),
+        ("mul", 1),
+    ]
+
+
+def test_only_what_reads_the_row_above_alone_folds_into_it():
+    model = Toy(
+        lambda toy, x: F.relu(toy.norm(toy.a(x)) + toy.b(x)),
+        a=conv(3, channels=(1, 2)),
+        norm=nn.BatchNorm2d(2),
+        b=conv(3, channels=(1, 2)),
+    )
+    late = Toy(lambda toy, x: late_norm(toy, toy.a(x), toy.b(x)), **dict(model.named_children()))
+    assert [(row.name, row.params) for row in stages(layer_table(model))] == [("a", 24), ("b", 20), ("add", 0)]
+    assert [row.name for row in stages(layer_table(late))] == ["a", "b", "norm", "add"]
+
+
+def late_norm(toy: Toy, a: Tensor, b: Tensor) -> Tensor:
+    return toy.norm(a) + b
+
+
+def test_operations_are_written_with_what_is_not_usual():
+    model = nn.Sequential(
+        conv((3, 5), channels=(2, 4), stride=2, padding=(1, 2), groups=2, bias=False),
+        nn.MaxPool2d(3, 1, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+    assert [row.operation for row in layer_table(model, (2, 9, 9))] == [
+        "Conv2d(2, 4, (3, 5), stride=2, padding=(1, 2), groups=2)",
+        "MaxPool2d(3, 1, padding=1)",
+        "AdaptiveAvgPool2d(1)",
+        "Flatten",
+        "Linear(4, 2)",
+    ]
+
+
+# ---- the table ----
+
+
+def test_the_table_reads_well_in_a_diff_and_adds_up():
+    model = build("resnet18")
+    rows = layer_table(model, (3, 64, 64))
+    table, total, note = to_markdown(rows).split("\n\n")
+    lines = table.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert all(line.count("|") == 8 for line in lines)
+    params = sum(int(line.split("|")[7].replace(",", "")) for line in lines[2:])
+    assert params == sum(p.numel() for p in model.parameters())
+    assert total == f"Total: {params:,} parameters"
+    outgrown = [row for row in rows if row.receptive_field > (64, 64)]
+    assert note == f"Note: {len(outgrown)} fields, {outgrown[0].name}'s the first, are larger than the 64×64 image."
+
+
+def test_a_field_that_covers_the_image_needs_no_note():
+    table = to_markdown(layer_table(nn.Sequential(conv(5), nn.ReLU()), (1, 5, 5)))
+    assert table.endswith("Total: 26 parameters")
+
+
+def test_a_last_map_that_sees_nothing_is_noted():
+    table = to_markdown(layer_table(nn.Sequential(conv(1, padding=1, stride=2)), (1, 1, 1)))
+    assert table.endswith("Note: 0, the last map, sees none of 1×1 pixels from its centre.")
+
+
+def test_a_network_without_maps_has_a_table():
+    table = to_markdown(stages(layer_table(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))))
+    assert "| Linear(784, 10) |" in table and "Note" not in table
+
+
+# ---- refusals: one line that names the layer, never a wrong number ----
+
+
+def changed_behind_an_alias(toy: Toy, x: Tensor) -> Tensor:
+    x = alias = toy.a(x)
+    alias += toy.b(x)
+    return toy.b(x)
+
+
+A, B = conv(3, padding=1), conv(3, padding=1)
+REFUSED = {
+    "permute": Toy(lambda toy, x: x.permute(0, 1, 3, 2)),
+    "getitem": Toy(lambda toy, x: x[:, :, 1:]),
+    "chunk": Toy(lambda toy, x: x.chunk(2, 1)[0]),
+    "interpolate": Toy(lambda toy, x: F.interpolate(x, scale_factor=2)),
+    "pad": Toy(lambda toy, x: F.pad(x, (1, 1), mode="reflect")),
+    "conv2d": Toy(lambda toy, x: F.conv2d(x, toy.weight), weight=nn.Parameter(torch.ones(1, 1, 3, 3))),
+    "cat": Toy(lambda toy, x: torch.cat([x, x], 2)),
+    "view": Toy(lambda toy, x: x.view(2, 16, 14, 14)),
+    "squeeze": Toy(lambda toy, x: x.squeeze()),
+    "softmax": Toy(lambda toy, x: x.softmax(3)),
+    "max_1": Toy(lambda toy, x: x.max(1)[0]),
+    "add_": Toy(lambda toy, x: x.add_(toy.a(x)), a=A),
+    "add": Toy(lambda toy, x: toy.a(x) + toy.b(x), a=conv(1, stride=2, padding=14), b=conv(1)),
+    "0.up": nn.Sequential(Toy(lambda toy, x: toy.up(x), up=nn.Upsample(scale_factor=2))),
+    "conv": Toy(lambda toy, x: toy.conv(x), conv=conv(3, padding=1, padding_mode="circular")),
+    "back": Toy(lambda toy, x: toy.back(x), back=nn.ConvTranspose2d(1, 1, 2)),
+    "norm": Toy(lambda toy, x: toy.norm(x), norm=nn.GroupNorm(1, 1)),
+    "batch": Toy(lambda toy, x: toy.batch(x), batch=nn.BatchNorm2d(1, track_running_stats=False)),
+    "fc": Toy(lambda toy, x: toy.fc(x), fc=nn.Linear(28, 3)),
+    "pool": Toy(lambda toy, x: toy.pool(x), pool=nn.AdaptiveAvgPool2d(3)),
+    "unknown": Toy(lambda toy, x: toy.unknown(x)[0], unknown=nn.MultiheadAttention(28, 1)),
+    "inner": Toy(lambda toy, x: toy.inner(x), inner=Toy(lambda toy, x: x if x.sum() > 0 else -x)),
+    "Toy": Toy(changed_behind_an_alias, a=A, b=B),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_followed_is_refused_by_name(name):
+    input_size = (4, 28, 28) if name in ("chunk", "view", "max_1") else (1, 28, 28)
+    with pytest.raises(ValueError, match=f"^{name.removesuffix('_1')}[ _]") as caught:
+        layer_table(REFUSED[name], input_size)
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_that_no_image_passes_are_refused():
+    with pytest.raises(ValueError, match=r"^Toy has parameters that act on no image: b\.weight, b\.bias$"):
+        layer_table(Toy(lambda toy, x: toy.a(x), a=A, b=B))
+
+
+BAD_INPUT = {
+    "another number of channels": (lambda: layer_table(Net(), (3, 28, 28)), "conv1.0 cannot take its input: "),
+    "another size": (lambda: layer_table(Net(), (1, 32, 32)), "fc cannot take its input: "),
+    "smaller than a kernel": (lambda: layer_table(Net(), (1, 4, 28)), "conv2.0 cannot take its input: .*Kernel size"),
+    "no size": (lambda: layer_table(Net(), (28, 28)), r"input_size is \(28, 28\): give \(channels, height, width\)"),
+    "negative": (lambda: measured_receptive_field(Net(), "fc", None, (1, -1, 28)), r"input_size is \(1, -1, 28\): "),
+    "size to measure": (lambda: measured_receptive_field(Net(), "fc", None, (1, 32, 32)), "fc cannot take its input: "),
+    "no such layer": (lambda: measured_receptive_field(Net(), "conv8"), "there is no layer 'conv8': "),
+    "no such unit": (lambda: layer_table(Net())[0].box((26, 0)), r"unit is \(26, 0\): give .* within 26×26$"),
+    "no such unit to measure": (lambda: measured_receptive_field(Net(), "fc", (0, 1)), r"unit is \(0, 1\): "),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_is_one_clear_line(call, message):
+    with pytest.raises(ValueError, match=f"^{message}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
