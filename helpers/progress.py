@@ -45,7 +45,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         in_notebook = "ipykernel" in sys.modules
         bar_type = NotebookBar if in_notebook else tqdm
-        where = {"file": io.StringIO()} if in_notebook else {"disable": None}
+        where = {"file": io.StringIO(), "ascii": False} if in_notebook else {"disable": None}
         self.write = print if in_notebook else tqdm.write  # which keeps a terminal's bar in its place
         layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
         self.bar = bar_type(total=self.num_epochs * self.num_images, bar_format=layout, **where)

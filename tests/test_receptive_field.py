@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
+from helpers import receptive_field
 from helpers.model import Net
 from helpers.receptive_field import Row, layer_table, measured_receptive_field, stages, to_markdown
 
@@ -30,15 +31,18 @@ STAGES_OF_NET = """
 
 Total: 11,874 parameters
 
-Note: conv7, the last map, sees 18×18 of 28×28 pixels from its centre.
+Note: the central unit of conv7, the last layer with a map, sees 18×18 of 28×28 pixels.
 """
+
+
+*MODULES, LAST_MODULE = [name for name, module in Net().named_modules() if not list(module.children())]
+ROWS_OF_NET = [*MODULES, "flatten", LAST_MODULE, "log_softmax"]
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
     yield
     torch.set_num_threads(threads)
 
@@ -90,15 +94,15 @@ def test_stages_of_the_network_are_the_assignments_table():
 def test_every_operation_has_a_row_and_the_parameters_add_up():
     model = Net()
     rows = layer_table(model)
-    modules = [name for name, module in model.named_modules() if not list(module.children())]
-    assert [row.name for row in rows] == [*modules[:-1], "flatten", modules[-1], "log_softmax"]
+    assert [row.name for row in rows] == ROWS_OF_NET
     assert sum(row.params for row in rows) == sum(p.numel() for p in model.parameters()) == 11_874
     assert [row.input_shape for row in rows[1:]] == [row.output_shape for row in rows[:-1]]
 
 
-@pytest.mark.parametrize("row", layer_table(Net()), ids=lambda row: row.name)
-def test_computed_box_of_every_layer_is_the_measured_one(row):
+@pytest.mark.parametrize("name", ROWS_OF_NET)
+def test_computed_box_of_every_layer_is_the_measured_one(name):
     model = Net()
+    (row,) = (row for row in layer_table(model) if row.name == name)
     for unit in (None, (0, 0)):
         assert row.box(unit) == measured_receptive_field(model, row.name, unit)
 
@@ -172,6 +176,12 @@ BY_HAND = {
         ((8, 9), (0, 0), (0, 0)),
         ((0, 0), ((0, 7), (0, 8))),
     ),
+    "an image's mean given to a wider map": (
+        Meet(lambda xs: xs[0] * xs[1], conv(3, padding=1), nn.AdaptiveAvgPool2d(1)),
+        (1, 8, 9),
+        ((10, 11), (0, 0), (-1, -1)),
+        ((0, 0), ((0, 7), (0, 8))),
+    ),
     "pooling into equal parts": (
         nn.Sequential(conv(3), nn.AdaptiveAvgPool2d((3, 2))),
         (1, 8, 10),
@@ -179,7 +189,10 @@ BY_HAND = {
         ((1, 1), ((2, 5), (4, 9))),
     ),
     "functions": (
-        Toy(lambda toy, x: F.avg_pool2d(F.relu(F.max_pool2d(toy.conv(x), (2, 1))), 2, stride=1), conv=conv(3)),
+        Toy(
+            lambda toy, x: F.avg_pool2d(input=F.relu(F.max_pool2d(toy.conv(x), (2, 1))), kernel_size=2, stride=1),
+            conv=conv(3),
+        ),
         (1, 9, 9),
         ((6, 4), (2, 1), (0, 0)),
         ((1, 1), ((2, 7), (1, 4))),
@@ -191,7 +204,11 @@ BY_HAND = {
         ((0, 0), ((0, 4), (0, 4))),
     ),
     "a vector, and what comes after it": (
-        Toy(lambda toy, x: toy.fc(toy.conv(x).mean((2, 3))).softmax(1), conv=conv(3, stride=2), fc=nn.Linear(1, 2)),
+        Toy(
+            lambda toy, x: toy.fc(toy.conv(x).view(x.size(0), -1)).softmax(1),
+            conv=conv(3, stride=2),
+            fc=nn.Linear(9, 2),
+        ),
         (1, 8, 8),
         ((7, 7), (2, 2), (0, 0)),
         (None, ((0, 6), (0, 6))),
@@ -228,7 +245,7 @@ def test_small_networks(model, input_size, theory, seen):
 def layers(draw, size: tuple[int, int], channels: int) -> nn.Module:
     """Draw a layer, or a block of branches, that takes ``channels`` maps and gives as many."""
     pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
-    kind = draw(st.sampled_from(["conv", "conv", "max", "average", "pointwise", "residual", "concat"]))
+    kind = draw(st.sampled_from(["conv", "conv", "max", "average", "pointwise", "residual", "concat", "excite"]))
     if kind == "conv":
         kernel, stride, padding, dilation = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 3)
         return conv(kernel, channels=(channels, channels), stride=stride, padding=padding, dilation=dilation)
@@ -240,6 +257,8 @@ def layers(draw, size: tuple[int, int], channels: int) -> nn.Module:
         return nn.MaxPool2d(kernel, stride, padding, dilation=pair(1, 2), ceil_mode=ceil_mode)
     if kind == "pointwise":
         return draw(st.sampled_from([nn.ReLU(), nn.ReLU6(inplace=True), nn.BatchNorm2d(channels), nn.Hardswish()]))
+    if kind == "excite":
+        return Meet(lambda xs: xs[0] * xs[1], nn.Identity(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Sigmoid()))
     # Kernels that are odd, and padded by half of what they span, leave branches of one size for any stride.
     stride, branches = pair(1, 2), []
     out = channels if kind == "residual" else 1
@@ -369,15 +388,20 @@ def test_every_channel_counts():
     assert box == layer_table(model, (1, 5, 5))[-1].box((2, 2)) == ((2, 3), (1, 2))
 
 
-def test_a_large_image_is_measured_in_parts(monkeypatch):
-    monkeypatch.setattr("helpers.receptive_field.CHUNK", 100)
+def test_a_large_image_is_measured_in_parts_and_in_float64(monkeypatch):
+    walk, batches = receptive_field.walk, []
+    monkeypatch.setattr(receptive_field, "CHUNK", 3 * 9 * 9 * 4)
+    monkeypatch.setattr(receptive_field, "walk", lambda model, images: batches.append(images) or walk(model, images))
     model = nn.Sequential(conv(3, channels=(3, 1)), conv(3, stride=2))
     assert measured_receptive_field(model, "1", (1, 1), (3, 9, 9)) == ((2, 6), (2, 6))
+    assert [len(images) for images in batches] == [4, 4, 4, 4, 3]  # for 9 rows, 9 columns and a clean image
+    assert {images.dtype for images in batches} == {torch.float64}
 
 
 def test_broken_weights_are_not_taken_for_influence():
     model = nn.Sequential(conv(3))
     nn.init.constant_(model[0].bias, float("nan"))
+    assert layer_table(model, (1, 5, 5))[0].box((1, 1)) == ((1, 3), (1, 3))
     with pytest.raises(ValueError, match="0 turns an image of ones into NaN"):
         measured_receptive_field(model, "0", None, (1, 5, 5))
 
@@ -441,6 +465,7 @@ def test_torchvision_networks(name):
     assert sum(row.params for row in rows) == sum(p.numel() for p in model.parameters())
     assert sum(row.params for row in stages(rows)) == sum(row.params for row in rows)
     assert len({row.name for row in rows}) == len(rows)
+    assert len({row.name for row in stages(rows)}) == len(stages(rows))
     row = [row for row in rows if max(row.output_shape[1:], default=1) > 1][-1]
     assert row.name == last_map
     assert expected is None or row.receptive_field == (expected, expected)
@@ -505,10 +530,11 @@ def test_the_model_stays_as_it_is(look):
     assert calls == []
 
 
-def test_a_forward_pass_that_draws_leaves_the_random_state():
-    model = Toy(lambda toy, x: toy.conv(x) * torch.rand(1).clamp(1), conv=conv(3))  # drawn once, when it is traced
+@pytest.mark.parametrize("look", [layer_table, lambda model: measured_receptive_field(model, "conv")])
+def test_a_forward_pass_that_draws_leaves_the_random_state(look):
+    model = Toy(lambda toy, x: toy.conv(x) * torch.rand(1).clamp(1), conv=conv(3))
     before = torch.get_rng_state()
-    measured_receptive_field(model, "conv", None, (1, 5, 5))
+    look(model)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -602,7 +628,8 @@ def test_the_table_reads_well_in_a_diff_and_adds_up():
     assert params == sum(p.numel() for p in model.parameters())
     assert total == f"Total: {params:,} parameters"
     outgrown = [row for row in rows if row.receptive_field > (64, 64)]
-    assert note == f"Note: {len(outgrown)} fields, {outgrown[0].name}'s the first, are larger than the 64×64 image."
+    wide = f"{len(outgrown)} layers, the first of them layer2.0.conv2,"
+    assert note == f"Note: the receptive fields of {wide} are larger than the 64×64 image."
 
 
 def test_a_field_that_covers_the_image_needs_no_note():
@@ -612,7 +639,7 @@ def test_a_field_that_covers_the_image_needs_no_note():
 
 def test_a_last_map_that_sees_nothing_is_noted():
     table = to_markdown(layer_table(nn.Sequential(conv(1, padding=1, stride=2)), (1, 1, 1)))
-    assert table.endswith("Note: 0, the last map, sees none of 1×1 pixels from its centre.")
+    assert table.endswith("Note: the central unit of 0, the last layer with a map, sees none of 1×1 pixels.")
 
 
 def test_a_network_without_maps_has_a_table():
@@ -639,6 +666,7 @@ REFUSED = {
     "conv2d": Toy(lambda toy, x: F.conv2d(x, toy.weight), weight=nn.Parameter(torch.ones(1, 1, 3, 3))),
     "cat": Toy(lambda toy, x: torch.cat([x, x], 2)),
     "view": Toy(lambda toy, x: x.view(2, 16, 14, 14)),
+    "view_1": Toy(lambda toy, x: x.view(1, -1)),
     "squeeze": Toy(lambda toy, x: x.squeeze()),
     "softmax": Toy(lambda toy, x: x.softmax(3)),
     "max_1": Toy(lambda toy, x: x.max(1)[0]),
@@ -670,6 +698,10 @@ def test_parameters_that_no_image_passes_are_refused():
         layer_table(Toy(lambda toy, x: toy.a(x), a=A, b=B))
 
 
+def wordless(toy: Toy, x: Tensor) -> Tensor:
+    raise NotImplementedError
+
+
 BAD_INPUT = {
     "another number of channels": (lambda: layer_table(Net(), (3, 28, 28)), "conv1.0 cannot take its input: "),
     "another size": (lambda: layer_table(Net(), (1, 32, 32)), "fc cannot take its input: "),
@@ -678,6 +710,12 @@ BAD_INPUT = {
     "negative": (lambda: measured_receptive_field(Net(), "fc", None, (1, -1, 28)), r"input_size is \(1, -1, 28\): "),
     "size to measure": (lambda: measured_receptive_field(Net(), "fc", None, (1, 32, 32)), "fc cannot take its input: "),
     "no such layer": (lambda: measured_receptive_field(Net(), "conv8"), "there is no layer 'conv8': "),
+    "the image is no layer": (lambda: measured_receptive_field(Net(), "x"), "there is no layer 'x': "),
+    "the output is no layer": (lambda: measured_receptive_field(Net(), "output"), "there is no layer 'output': "),
+    "an error without words": (
+        lambda: layer_table(Toy(wordless)),
+        "Toy cannot be followed by .*: NotImplementedError$",
+    ),
     "no such unit": (lambda: layer_table(Net())[0].box((26, 0)), r"unit is \(26, 0\): give .* within 26×26$"),
     "no such unit to measure": (lambda: measured_receptive_field(Net(), "fc", (0, 1)), r"unit is \(0, 1\): "),
 }

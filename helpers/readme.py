@@ -1,0 +1,157 @@
+"""The parts of README.md that code and results make: ``python -m helpers.readme`` writes them again."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from helpers.files import atomic_write
+from helpers.intervals import answers, percent, to_markdown
+from helpers.model import Net
+from helpers.receptive_field import layer_table, stages
+from helpers.receptive_field import to_markdown as layers_to_markdown
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = "ERAV4S5CNNwithBN.ipynb"
+MEASURES = {
+    "data_pipeline": "data pipeline alone",
+    "train_epoch": "training epoch",
+    "test_pass": "test pass",
+    "full_epoch": "training epoch and test pass",
+    "start_up": "start until the first batch",
+    "peak_memory": "peak memory above the imports",
+    "time_to_99": "time to 99.0% test accuracy",
+    "20_epochs": "20 epochs",
+}
+
+
+def read_json(name: str) -> dict:
+    """Return ``results/NAME.json``."""
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def badge() -> str:
+    """Return the Colab badge; the repository's address is set in pyproject.toml and nowhere else."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    address = urls["notebook"].replace("https://github.com/", "https://colab.research.google.com/github/")
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
+
+
+def best_measured(benchmark: dict) -> dict:
+    """Return the benchmark of the CPU: the full one where it was made, else the quick one."""
+    return benchmark.get("cpu") or benchmark["cpu quick"]
+
+
+def headline() -> str:
+    """Return the table that says it all."""
+    rows = layer_table(Net())
+    study = read_json("study")
+    variants = {
+        "Assignment's recipe, 20 epochs": study["ablation"]["summary"]["assignment"],
+        "Sprint, **one** epoch": study["recipes"]["summary"]["sprint"],
+        "Best recipe, 20 epochs": study["recipes"]["summary"]["best"],
+    }
+    lines = ["| | | evidence |", "|---|---|---|"]
+    lines.append(f"| Parameters | **{sum(row.params for row in rows):,}** | counted, and predicted by hand |")
+    lines.append(
+        "| Receptive field | **{}×{}** of 28×28 pixels | ".format(*rows[-1].receptive_field)
+        + "computed, and measured |"
+    )
+    for name, summary in variants.items():
+        final = summary["final"]
+        evidence = f"mean of n = {final['n']} seeds, sd {final['sd'] * 100:.2f}, last epoch, 95% interval"
+        lines.append(f"| {name} | **{percent(final)}** test accuracy | {evidence} |")
+    measured = best_measured(read_json("benchmark"))
+    speed = measured["full_epoch"]["times_better"]["ours"]
+    spread = f"{speed['least']:.1f} to {speed['greatest']:.1f}"
+    evidence = f"median of {measured['settings']['rounds']} rounds, {spread}, {measured['machine']['cores']} cores"
+    lines.append(f"| Epoch, against the stock pipeline | **{speed['medians']:.1f} times** faster | {evidence} |")
+    return "\n".join(lines)
+
+
+def run() -> str:
+    """Return a sentence on the committed run of the default recipe."""
+    history = read_json("history")
+    return (
+        f"*The committed run: seed {history['recipe']['seed']}, {len(history['seconds'])} epochs, "
+        f"train accuracy {history['train_accuracy'][-1]:.2%} while learning, test accuracy "
+        f"{history['test_accuracy'][-1]:.2%} after the last epoch.*"
+    )
+
+
+def layers() -> str:
+    """Return the layer table."""
+    return layers_to_markdown(stages(layer_table(Net()))).strip()
+
+
+def studies() -> str:
+    """Return the tables of all studies, and answers to the title's question."""
+    study = read_json("study")
+    runs = study["recipes"]["runs"]
+    lowest = min(min(record["test_accuracy"][-3:]) for record in runs if record["variant"] == "best")
+    versions = ", ".join(f"{name} {version}" for name, version in runs[0]["versions"].items())
+    parts = [
+        "**What batch normalization buys**, and the recipe's other parts (test accuracy, 20 epochs):",
+        to_markdown(study["ablation"]["summary"]),
+        "\n".join(f"* {answer}" for answer in answers(study["ablation"]["summary"])),
+        "**How far the network goes** (test accuracy; both recipes were chosen on validation images, see below):",
+        to_markdown(study["recipes"]["summary"]),
+        f"In its last three epochs no seed of *best* fell below {lowest:.2%}.",
+        "**How *best* was chosen** (5,000 validation images, drawn anew for each seed; 55,000 to train):",
+        to_markdown(study["best candidates"]["summary"]),
+        "**How *sprint* was chosen**, likewise:",
+        to_markdown(study["sprint candidates"]["summary"]),
+        f"Made on {runs[0]['device']} with {versions}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def speed() -> str:
+    """Return a table for each machine that the benchmark was run on."""
+    parts = []
+    for kind, measured in read_json("benchmark").items():
+        machine = measured["machine"]
+        title = f"**{machine['device'] if 'cuda' in kind else machine['cpu']}**, {machine['cores']} CPU cores"
+        lines = ["| | stock | this project | ratio (least to greatest) |", "|---|---:|---:|---:|"]
+        for name, label in MEASURES.items():
+            if name in measured:
+                values, unit = list(measured[name]["median"].values())[:2], measured[name]["unit"]
+                gain = next(iter(measured[name]["times_better"].values()), None)
+                ratio = f"{gain['medians']:.1f} ({gain['least']:.1f} to {gain['greatest']:.1f})" if gain else "–"
+                lines.append(
+                    f"| {label} | "
+                    + " | ".join(f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}" for value in values)
+                    + f" | {ratio} |"
+                )
+        quick = ", stock extrapolated from fewer images" if "quick" in kind else ""
+        rounds = measured["settings"]["rounds"]
+        parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def files() -> str:
+    """Return a list of the modules with the first line of each."""
+    lines = [f"* [`{NOTEBOOK}`]({NOTEBOOK}): the story"]
+    for path in [ROOT / "ERAV4S5CNNwithBN.py", *sorted((ROOT / "helpers").glob("[a-z]*.py"))]:
+        first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
+        name = path.relative_to(ROOT).as_posix()
+        lines.append(f"* [`{name}`]({name}): {first}")
+    return "\n".join(lines)
+
+
+def render(text: str) -> str:
+    """Return README's text with every part between its two comments made anew."""
+    for part in (badge, headline, run, layers, studies, speed, files):
+        begin, end = f"<!-- begin: {part.__name__} -->", f"<!-- end: {part.__name__} -->"
+        pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
+        made = f"{begin}\n\n{part()}\n\n{end}"
+        text, count = pattern.subn(lambda match, made=made: made, text)
+        if count != 1:
+            raise ValueError(f"README.md has {count} parts {part.__name__!r}: give it one, between {begin} and {end}")
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    atomic_write(readme, render(readme.read_text()))
