@@ -63,7 +63,7 @@ def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
 def draw(results: Path, kind: str) -> Path:
     """Draw the runs of this ``kind`` from ``benchmark.json`` and return the figure's path."""
     part = json.loads((results / "benchmark.json").read_text())[kind]
-    path = results / ("benchmark.png" if kind == "cpu" else f"benchmark-{kind.replace(' ', '-')}.png")
+    path = results / ("benchmark-cuda.png" if "cuda" in kind else "benchmark.png")
     save_figure(plot_benchmark(part), path)
     return path
 

@@ -139,5 +139,5 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
     (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}))
     assert draw(tmp_path, "cpu") == tmp_path / "benchmark.png"
-    assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda-quick.png"
+    assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda.png"
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")

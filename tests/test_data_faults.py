@@ -612,6 +612,7 @@ def real(mnist: tuple[Split, Split]) -> Official:
     return Official({name: raw(ROOT / "data", name).read_bytes() for name in NAMES}, mnist)
 
 
+@pytest.mark.processes
 def test_two_processes_download_the_real_archives_at_once(tmp_path: Path, real: Official, mirror: Mirror) -> None:
     """Another process and this one, in step: each file is sent once both have asked for it."""
     program = """if True:

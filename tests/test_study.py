@@ -77,10 +77,11 @@ def tiny_study(results: Path, processes: int, **environment: str) -> subprocess.
     )
 
 
-def test_four_processes_one_killed_half_way_and_two_that_go_on(tmp_path: Path, mnist: tuple[Split, Split]) -> None:
+@pytest.mark.processes
+def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, mnist: tuple[Split, Split]) -> None:
     note = tmp_path / "kill"
     note.write_text("no dropout, seed 3")  # rank 1 has done seed 1 by then
-    killed = tiny_study(tmp_path, 4, KILL_NOTE=str(note))
+    killed = tiny_study(tmp_path, 2, KILL_NOTE=str(note))
     assert killed.returncode == 0, killed.stderr
     assert not note.exists()  # a process did die
     assert killed.stdout.count("no dropout, seed 1") == 1  # what it had done before was not lost
@@ -94,7 +95,7 @@ def test_four_processes_one_killed_half_way_and_two_that_go_on(tmp_path: Path, m
 
     (tmp_path / "study.json").unlink()
     (tmp_path / "runs" / "tiny" / "plain-2.json").unlink()
-    again = tiny_study(tmp_path, 2)
+    again = tiny_study(tmp_path, 4)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("seed") == again.stdout.count("plain, seed 2:") == 1  # the others are not run again
     assert "| plain | 3 |" in again.stdout

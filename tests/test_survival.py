@@ -52,6 +52,7 @@ class Interrupt(nullcontext):
             raise KeyboardInterrupt
 
 
+@pytest.mark.processes
 def test_ten_kills_at_random_end_like_no_kill() -> None:
     command = [sys.executable, "tests/kill_at_random.py", "--kills=10", "--seed=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
