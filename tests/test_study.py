@@ -4,6 +4,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from conftest import ROOT, head
 from helpers.data import Split
 from helpers.intervals import T_975, answers, interval, summarise, to_markdown
-from helpers.study import read_records, run
+from helpers.recipe import BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES
+from helpers.study import STUDIES, read_records, run
 from tiny_study import TINY_STUDY
 
 
@@ -101,6 +103,24 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     assert "| plain | 3 |" in again.stdout
     second = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
     assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
+
+
+@pytest.mark.parametrize("title", STUDIES)
+def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
+    content = json.loads((ROOT / "results" / "study.json").read_text())[title]
+    runs = STUDIES[title].runs()
+    assert [(record["variant"], record["seed"]) for record in content["runs"]] == [(n, r.seed) for n, r in runs]
+    for record, (_, recipe) in zip(content["runs"], runs, strict=True):
+        assert record["recipe"] == json.loads(json.dumps(asdict(recipe)))
+        assert len(record["test_accuracy"]) == recipe.num_epochs
+    assert content["summary"] == json.loads(json.dumps(summarise(content["runs"])))
+
+
+def test_chosen_recipes_are_the_best_candidates_on_validation_images() -> None:
+    study = json.loads((ROOT / "results" / "study.json").read_text())
+    for name, candidates in (("best", BEST_CANDIDATES), ("sprint", SPRINT_CANDIDATES)):
+        means = {variant: v["final"]["mean"] for variant, v in study[f"{name} candidates"]["summary"].items()}
+        assert RECIPES[name] == candidates[max(means, key=means.get)]
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
