@@ -96,7 +96,7 @@ def plot_receptive_fields(stages: Sequence[Row], image: Tensor) -> Figure:
         height, width = stage.receptive_field
         show_image(axes, image, f"{stage.name}: {height}×{width}")
         box = Rectangle((left - 0.5, top - 0.5), right - left + 1, bottom - top + 1, fill=False, color="tab:red", lw=2)
-        axes.add_patch(box)
+        axes.add_patch(box).set_clip_on(False)  # the last box is as large as the image
     return figure
 
 
