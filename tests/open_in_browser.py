@@ -47,7 +47,6 @@ def run_all(address: str, picture: Path) -> None:
         page.locator(".jp-Notebook").wait_for()
         page.get_by_text("Edit", exact=True).first.click()
         page.get_by_text("Clear Outputs of All Cells").click()
-        assert page.get_by_text("claims").count() <= 3
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
         deadline = time.monotonic() + 60 * MINUTES
