@@ -95,7 +95,7 @@ def file_names(recipe: str) -> tuple[str, str, str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the script; return 0, or 2 after one line about an error, or 128 + the signal that stopped it."""
+    """Run the script; return 0, or 2 after one line about an error, or 130 where SIGINT or SIGTERM stopped it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parse_arguments(arguments)
     try:

@@ -12,10 +12,9 @@ from benchmarks import stock
 from helpers.data import Batches, Split
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.trainer import Trainer
-from helpers.training import EVALUATION_BATCH, evaluate, place
+from helpers.training import EVALUATION_BATCH, evaluate, place, reproducibly
 
 WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
-reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)  # as fit has it
 
 
 @dataclass

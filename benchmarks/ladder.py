@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from benchmarks import stock
-from benchmarks.contenders import WARM_UP_BATCHES, reproducibly
+from benchmarks.contenders import WARM_UP_BATCHES
 from benchmarks.measure import FirstBatches, epoch_seconds
 from helpers.data import Batches, Split
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
 from helpers.trainer import Trainer
-from helpers.training import place
+from helpers.training import place, reproducibly
 
 
 @dataclass(frozen=True)

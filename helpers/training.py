@@ -17,6 +17,7 @@ from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.trainer import Trainer
 
 EVALUATION_BATCH = 250
+reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -108,13 +109,13 @@ def fit(
     return history
 
 
+@reproducibly
 def learn_and_evaluate(
     trainer: Trainer, batches: Batches, test_batches: Batches, progress: Progress | None
 ) -> tuple[float, float, float, float]:
     """Train for one epoch; return train loss, train accuracy, test loss and test accuracy, all finite."""
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
-        train = trainer.train_epoch(batches, progress.update if progress else None)
-        test = evaluate(trainer.model, test_batches)
+    train = trainer.train_epoch(batches, progress.update if progress else None)
+    test = evaluate(trainer.model, test_batches)
     if not math.isfinite(test[0]):
         raise FloatingPointError(f"after the last batch the test loss is {test[0]}")
     return *train, *test

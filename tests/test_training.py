@@ -1,7 +1,9 @@
 import copy
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.augmentation import Augmentation
+from helpers.cuda_graph import GraphedStep
 from helpers.data import Batches, Split
 from helpers.history import History
 from helpers.model import Net
@@ -163,3 +166,18 @@ def test_augmentation_none_gives_the_plain_images(small_mnist: Splits) -> None:
     warped = torch.cat([images for images, _ in Batches(small_mnist[0], 64, augmentation=still)])
     torch.testing.assert_close(warped, plain, rtol=0, atol=1e-3)
     assert F.mse_loss(warped, plain) < 1e-6
+
+
+def test_a_short_batch_does_not_count_as_warm_up_of_a_captured_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    graph = SimpleNamespace(replay=lambda: calls.append("replay"))
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: nullcontext())
+    step = GraphedStep(lambda images, labels: calls.append(f"step {len(images)}"))
+    for size in (4, 4, 4, 1, 4, 1, 4):  # epochs of three full batches and a short one, stand-ins for CUDA
+        step(torch.zeros(size, 1), torch.zeros(size))
+    assert calls == ["step 4"] * 3 + ["step 1", "step 4", "replay", "step 1", "replay"]
