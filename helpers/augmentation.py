@@ -67,8 +67,8 @@ def warp(images: Tensor, matrices: Tensor, displacements: Tensor | None = None) 
     height, width = images.shape[-2:]
     x = ((2 * torch.arange(width, device=images.device) + 1) / width - 1).expand(height, width)
     y = ((2 * torch.arange(height, device=images.device) + 1) / height - 1)[:, None].expand(height, width)
-    places = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(-1, 3)  # (H*W, 3)
-    grid = (places @ matrices.mT).view(-1, height, width, 2)
+    places = torch.stack([x, y, torch.ones_like(x)]).view(3, -1)  # (3, H*W)
+    grid = (matrices.reshape(-1, 3) @ places).view(-1, 2, height, width).permute(0, 2, 3, 1)  # (B, H, W, 2)
     if displacements is not None:
         grid += displacements
     return F.grid_sample(images, grid, align_corners=False)

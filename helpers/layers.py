@@ -27,6 +27,6 @@ class Dropout(nn.Dropout):
             return super().forward(x)
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = draws.view(torch.uint8)[: x.numel()] >= int(threshold)
-        mask = torch.empty_like(x)  # in the layout of x
-        torch.mul(kept.as_strided(mask.shape, mask.stride()), 1 / (1 - self.p), out=mask)
-        return x * mask
+        mask = kept.to(x.dtype).mul_(1 / (1 - self.p))
+        layout = torch.empty_like(x).stride()
+        return x * mask.as_strided(x.shape, layout)
