@@ -33,7 +33,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--recipe", choices=RECIPES, default="assignment", help="which settings to train by")
     add("--epochs", type=int, metavar="N", help="passes through the training images", default=argparse.SUPPRESS)
-    add("--batch-size", type=int, metavar="N", help="images a step", default=argparse.SUPPRESS)
+    add("--batch-size", type=int, metavar="N", help="images per step", default=argparse.SUPPRESS)
     add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
     add("--seed", type=int, help="of weights, order, augmentation and dropout", default=argparse.SUPPRESS)
     add("--device", default="auto", help="cpu, cuda, mps or auto")
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
 
 def predict_pictures(options: argparse.Namespace) -> None:
     """Print what the trained network reads on each picture, and draw what it was shown beside its answer."""
-    images = torch.stack([to_mnist(read_picture(path)) for path in options.predict])
+    images = torch.stack([digit_on(path) for path in options.predict])
     model = RECIPES[options.recipe].model()
     weights = options.results / file_names(options.recipe)[2]
     load_weights(model, weights)
@@ -85,6 +85,14 @@ def predict_pictures(options: argparse.Namespace) -> None:
     figure = options.results / "predictions.png"
     save_figure(plot_predictions(images, log_probs, [path.name for path in options.predict]), figure)
     print(f"written: {figure}")
+
+
+def digit_on(path: Path) -> torch.Tensor:
+    """Return the digit on the picture at ``path`` as MNIST would have it; errors name the picture."""
+    try:
+        return to_mnist(read_picture(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def file_names(recipe: str) -> tuple[str, str, str, str]:
@@ -104,10 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"stopped; the same command with --resume goes on from the last finished epoch in {options.results}",
-            file=sys.stderr,
-        )
+        advice = f"; the same command with --resume goes on from the last finished epoch in {options.results}"
+        print("stopped" + (advice if not options.predict else ""), file=sys.stderr)
         return 130
     return 0
 

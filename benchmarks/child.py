@@ -6,7 +6,6 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -38,14 +37,16 @@ def measure(build: Callable[[], Contender], device: torch.device) -> dict[str, f
     """Return seconds from here to the first batch on the device, and MiB of host and GPU memory beyond those here."""
     torch.ones(1, device=device)  # what CUDA itself takes belongs to no pipeline
     baseline = peak_bytes()
-    contender = None
+    contender = iterator = None
 
     def first_batch() -> None:
-        nonlocal contender
+        nonlocal contender, iterator
         contender = build()
-        contender.load(list(islice(contender.batches, 1)))
+        iterator = iter(contender.batches)  # lives on, so that stopping its workers is not counted
+        contender.load([next(iterator)])
 
     seconds = seconds_of(first_batch, device)
+    del iterator
     contender.train(FirstBatches(contender.batches, TRAINING_STEPS))
     contender.test()
     gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
@@ -57,7 +58,7 @@ def in_child(who: str, folder: Path, device: torch.device, workers: int) -> dict
     command = [sys.executable, "-m", "benchmarks.child", who, str(folder), str(device), str(workers)]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {child.stderr.strip()}")
+        raise OSError(f"{' '.join(command[1:])} failed: {child.stderr.strip().splitlines()[-1]}")
     return json.loads(child.stdout.splitlines()[-1])
 
 

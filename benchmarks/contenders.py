@@ -33,13 +33,19 @@ class Contender:
 
 
 def stock_contender(
-    folder: Path, device: torch.device, *, num_images: int = 60000, batch_size: int = 64, workers: int = 0
+    folder: Path,
+    device: torch.device,
+    *,
+    num_images: int = 60000,
+    batch_size: int = 64,
+    workers: int = 0,
+    test_workers: int = 0,
 ) -> Contender:
     """Return the stock pipeline on the first ``num_images`` training images of a ``linked`` folder."""
     train_set, test_set = stock.datasets(folder)
     train_set = train_set if num_images == len(train_set) else Subset(train_set, range(num_images))
     train_batches = stock.loader(train_set, device, batch_size=batch_size, shuffle=True, workers=workers)
-    test_batches = stock.loader(test_set, device, workers=workers)
+    test_batches = stock.loader(test_set, device, batch_size=EVALUATION_BATCH, workers=test_workers)
     torch.manual_seed(1)
     model = stock.StockNet().to(device)
     optimizer = stock.sgd(model)

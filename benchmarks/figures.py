@@ -36,7 +36,7 @@ def plot_benchmark(part: dict[str, Any]) -> Figure:
 
 
 def _ladder(axes: Axes, ladder: dict[str, Any]) -> None:
-    """Draw a bar for each rung, the stock pipeline on top, with its seconds and how often it fits into the stock's."""
+    """Draw a bar for each rung, the stock pipeline on top, with its seconds and how many times faster it is."""
     names, seconds = list(ladder["median"]), list(ladder["median"].values())
     bars = axes.barh(names, seconds, color=[STOCK] + [OURS] * (len(names) - 1))
     gains = [ladder["times_better"].get(name, {"medians": 1.0})["medians"] for name in names]
@@ -50,11 +50,10 @@ def _ladder(axes: Axes, ladder: dict[str, Any]) -> None:
 
 def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
     """Draw one line for each pipeline through the medians of ``points``, whose keys are the x values."""
-    for who, colour in (("stock", STOCK), ("ours", OURS)):
+    for who, name, colour in (("stock", "stock", STOCK), ("ours", "this project", OURS)):
         values = [summary["median"][who] for summary in points.values()]
-        axes.plot(
-            [int(x) for x in points], values, style, color=colour, marker="o", markersize=4, label=f"{who}, {text}"
-        )
+        label = f"{name}, {text}"
+        axes.plot([int(x) for x in points], values, style, color=colour, marker="o", markersize=4, label=label)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="best")
@@ -63,12 +62,13 @@ def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
 def draw(results: Path, kind: str) -> Path:
     """Draw the runs of this ``kind`` from ``benchmark.json`` and return the figure's path."""
     part = json.loads((results / "benchmark.json").read_text())[kind]
-    path = results / ("benchmark-cuda.png" if "cuda" in kind else "benchmark.png")
+    path = results / f"benchmark{'-cuda' * ('cuda' in kind)}{'-quick' * ('quick' in kind)}.png"
     save_figure(plot_benchmark(part), path)
     return path
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
-    for run in json.loads((folder / "benchmark.json").read_text()):
-        print(draw(folder, run))
+    for kind, part in json.loads((folder / "benchmark.json").read_text()).items():
+        if "scaling" in part:  # which a run that was stopped has not
+            print(draw(folder, kind))

@@ -31,11 +31,11 @@ def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
 
 
 class FirstBatches:
-    """The first ``num_batches`` of ``batches``; ``start_seconds`` is what it took to begin, e.g. to start workers."""
+    """The first ``num_batches`` of ``batches``; ``once_seconds`` is what beginning and ending took, as of workers."""
 
     def __init__(self, batches: Collection, num_batches: int) -> None:
         self.batches, self.num_batches = batches, num_batches
-        self.start_seconds = 0.0
+        self.once_seconds = 0.0
 
     def __len__(self) -> int:
         return self.num_batches
@@ -43,8 +43,11 @@ class FirstBatches:
     def __iter__(self) -> Iterator:
         start = time.perf_counter()
         iterator = iter(self.batches)
-        self.start_seconds = time.perf_counter() - start
-        return islice(iterator, self.num_batches)
+        self.once_seconds = time.perf_counter() - start
+        yield from islice(iterator, self.num_batches)
+        start = time.perf_counter()
+        del iterator  # a DataLoader's workers stop here
+        self.once_seconds += time.perf_counter() - start
 
 
 def epoch_seconds(
@@ -53,12 +56,12 @@ def epoch_seconds(
     """Return the seconds that ``consume`` takes for all ``batches``.
 
     Where ``num_batches`` is given only so many are done and the seconds extrapolated: what each batch costs as
-    often as there are batches, what beginning costs once.
+    often as there are batches, what beginning and ending cost once.
     """
     num_batches = min(num_batches or len(batches), len(batches))
     first = FirstBatches(batches, num_batches)
     seconds = seconds_of(lambda: consume(first), device)
-    return first.start_seconds + (seconds - first.start_seconds) * len(batches) / num_batches
+    return first.once_seconds + (seconds - first.once_seconds) * len(batches) / num_batches
 
 
 def alternate(actions: dict[str, Callable[[], float]], num_rounds: int) -> Rounds:

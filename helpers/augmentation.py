@@ -17,6 +17,7 @@ class Augmentation:
     ``shift`` of its side along each axis, enlarged or shrunk by up to ``zoom``, and bent, by random
     displacements of ``elastic`` pixels (standard deviation) at 5x5 points and a smooth surface between them.
     All are drawn for each image anew, uniformly but for the last; what comes from outside the image is black.
+    Raises ``ValueError`` for a value out of range.
     """
 
     crop_probability: float = 0.1

@@ -19,22 +19,18 @@ class GraphedStep:
 
     def __init__(self, step: Step) -> None:
         self.step, self.stream, self.graph = step, torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        self.num_calls = 0
-
-    @property
-    def graph_is_captured(self) -> bool:
-        return self.num_calls > WARM_UP_STEPS
+        self.num_full_batches = 0  # up to the capture, which counts as one
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if self.num_calls == 0:
+        if self.num_full_batches == 0:
             self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
-        if self.num_calls < WARM_UP_STEPS or images.shape != self.images.shape:
-            self.num_calls += images.shape == self.images.shape  # a short batch warms nothing up
+        if self.num_full_batches < WARM_UP_STEPS or images.shape != self.images.shape:
+            self.num_full_batches += images.shape == self.images.shape  # a short batch warms nothing up
             return self.call_aside(images, labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
-        if self.num_calls == WARM_UP_STEPS:
-            self.num_calls += 1
+        if self.num_full_batches == WARM_UP_STEPS:
+            self.num_full_batches += 1
             with torch.cuda.graph(self.graph, stream=self.stream):
                 self.outputs = self.step(self.images, self.labels)
         self.graph.replay()

@@ -32,7 +32,10 @@ class Split(NamedTuple):
     labels: Tensor
 
     def hold_out(self, num_images: int, seed: int) -> tuple["Split", "Split"]:
-        """Return the rest and ``num_images`` images drawn at random: training and validation split."""
+        """Return the rest and ``num_images`` images drawn at random: training and validation split.
+
+        Raises ``ValueError`` where none, or all, would be held out.
+        """
         if not 0 < num_images < len(self.labels):
             raise ValueError(f"cannot hold out {num_images} of {len(self.labels)} images: choose fewer, at least 1")
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(seed))
@@ -109,7 +112,8 @@ class Batches:
 
     ``shuffle`` draws a new order and ``augmentation`` new warps for every epoch, from a generator of the
     batches' own. The last batch is short where the sizes ask for it. Raises ``ValueError`` where the split is
-    empty, of another type or shape, or where a label is not one of the classes.
+    empty, of another type or shape, where a label is not one of the classes, or ``batch_size`` no whole number
+    from 1 on.
     """
 
     def __init__(

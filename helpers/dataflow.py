@@ -47,7 +47,7 @@ def walk(model: nn.Module, images: Tensor) -> Iterator[tuple[fx.Node, str, fx.In
         try:
             runner.env[node] = runner.run_node(node)
         except Exception as error:
-            raise ValueError(f"{name} cannot take its input: {_first_line(error)}") from error
+            raise ValueError(f"{name} cannot take its input (check input_size): {_first_line(error)}") from error
         yield node, name, runner
         for done in runner.user_to_last_uses.get(node, ()):
             del runner.env[done]
@@ -75,8 +75,9 @@ def identify(node: fx.Node, network: fx.Interpreter) -> tuple[str, nn.Module | N
 
 
 def see(label: str, kind: str, layer: nn.Module | None, branches: Sequence[tuple], value: object) -> tuple:
-    """Return what the units of an operation's ``value`` see, in theory and reach, given the same of its inputs.
+    """Return what the units of an operation's ``value`` see, given the same of its inputs, the ``branches``.
 
+    That is a pair: theory ``(3, 2)``, rows size, jump and start, columns height and width; and ``Row.reach``.
     The equations are those of Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019.
     """
     if not isinstance(value, Tensor) or value.ndim not in (2, 4) or len(value) != 2:
@@ -103,7 +104,10 @@ def see(label: str, kind: str, layer: nn.Module | None, branches: Sequence[tuple
         or (kind in f"{GLOBAL} {FOLDED}".split() and out.max() == 1)
         or (kind in ADAPTIVE.split() and n.equal(kernel * out))
     ):
-        raise ValueError(f"{label} cannot be followed: which positions it reads is not known here")
+        raise ValueError(
+            f"{label} cannot be followed: which positions it reads is not known; if each unit reads its own position "
+            "alone, add it to POINTWISE in helpers/dataflow.py"
+        )
     span = (kernel - 1) * dilation
     missing = (out - 1) * stride + span + 1 - n  # positions that the windows need beyond the map's, or leave of them
     before = missing.clamp(min=0) // 2 if isinstance(padding, str) else torch.tensor(padding).expand(2)

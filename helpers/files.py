@@ -67,8 +67,12 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict that ``save_tensors`` wrote into ``model``; raises ``ValueError`` where it does not fit."""
+    """Load a state dict that ``save_tensors`` wrote into ``model``.
+
+    Raises ``OSError`` where the file cannot be read, ``ValueError`` where it holds no weights of this network.
+    """
     try:
         model.load_state_dict(load_tensors(path))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not hold this network's weights: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} does not hold this network's weights ({reason}): choose its own file") from error

@@ -15,7 +15,8 @@ from helpers.recipe import Recipe
 class History:
     """What a run was and how it went, a value for each epoch: mean losses over images, accuracies as fractions.
 
-    Train values are those seen while learning (with dropout and augmentation); ``seconds`` is wall time.
+    Train values are those seen while learning, with dropout and augmentation, the loss with the recipe's label
+    smoothing; ``seconds`` is wall time.
     """
 
     recipe: dict

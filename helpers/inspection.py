@@ -16,7 +16,10 @@ def confusion_matrix(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def confident_mistakes(log_probs: Tensor, labels: Tensor, number: int) -> Tensor:
-    """Return the indices of at most ``number`` wrong predictions, the most confident one first."""
+    """Return the indices of at most ``number`` wrong predictions, the most confident one first.
+
+    From log-probabilities ``(N, 10)`` and labels ``(N,)``.
+    """
     confidence, predictions = log_probs.max(dim=1)
     wrong = (predictions != labels).nonzero().flatten()
     return wrong[confidence[wrong].argsort(descending=True)][:number]
@@ -31,7 +34,7 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
     was_training = model.training
     model.eval()
     outputs: list[Tensor] = []
-    hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    hook = model.get_submodule(layer).register_forward_hook(lambda *call: outputs.append(call[2].clone()))
     try:
         total = torch.zeros(batches.images.shape[1:], device=batches.device)
         for images, _ in batches:
@@ -46,7 +49,7 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
 
 
 def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
-    """Return the test split as it is and changed in ways that neither recipe trains for, by name."""
+    """Return the test split as it is and changed beyond what either recipe trains for, by name."""
     images = test.images.unsqueeze(1)  # (N, 1, 28, 28) uint8
 
     def moved(angle: float = 0.0, right: int = 0, scale: float = 1.0) -> Tensor:

@@ -11,7 +11,10 @@ T_975 = (
 
 
 def interval(values: list[float]) -> dict[str, float]:
-    """Return n, mean, standard deviation (n - 1) and the half width of the mean's 95% interval; 2 to 31 values."""
+    """Return n, mean, standard deviation (n - 1) and the half width of the mean's 95% interval.
+
+    Raises ``ValueError`` for fewer than 2 or more than 31 values.
+    """
     if not 2 <= len(values) <= len(T_975) + 1:
         raise ValueError(f"{len(values)} values: give 2 to {len(T_975) + 1} seeds")
     spread = statistics.stdev(values)
@@ -22,7 +25,8 @@ def interval(values: list[float]) -> dict[str, float]:
 def summarise(records: list[dict]) -> dict[str, dict]:
     """Return for each variant its final and best test accuracy, its final train accuracy, and the paired difference.
 
-    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
+    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none. In
+    a study on validation images these take the place of the test images.
     """
     by_variant: dict[str, dict[int, dict]] = {}
     for record in records:

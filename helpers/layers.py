@@ -8,8 +8,8 @@ CACHE_LINE_FLOATS = 16
 
 class BatchNorm2d(nn.BatchNorm2d):
     """The same layer. With channels last, fewer channels than fill a cache line and several threads, the stock
-    backward pass has the threads write to one cache line in turn (2.1 against 0.5 ms for 8 channels): such
-    layers are computed in the contiguous layout instead."""
+    backward pass has the threads write to one cache line in turn, which takes several times as long: such layers
+    are computed in the contiguous layout instead."""
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.num_features < CACHE_LINE_FLOATS:
@@ -19,7 +19,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 class Dropout(nn.Dropout):
     """The same layer. On a CPU the stock one draws a random number for each element, on one thread; where ``p``
-    is a multiple of 1/256, one random byte an element serves as well, and eight come from one draw."""
+    is a multiple of 1/256, one random byte per element serves as well, and eight come from one draw."""
 
     def forward(self, x: Tensor) -> Tensor:
         threshold = 256 * self.p

@@ -44,15 +44,16 @@ def plot_history(history: History) -> Figure:
     for axes, (title, (values, colour)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         axes.plot(range(1, len(values) + 1), values, color=colour, marker="o", markersize=3)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         if "loss" in title:
             axes.set_title(f"{title}: {values[-1]:.4f} at the end")
-            axes.set_ylabel("negative log likelihood (nats an image)")
+            axes.set_ylabel("loss (nats per image)")
         else:
             axes.set_title(f"{title}: {values[-1]:.2%} at the end")
             axes.set_ylabel("accuracy (% of images)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+            axes.set_ylim(top=min(1, axes.get_ylim()[1]))
     return figure
 
 
@@ -110,7 +111,7 @@ def plot_effective_field(gradient: Tensor, stage: Row) -> Figure:
     axes.set_title(f"{stage.name}: theory (box) and influence (colour)")
     axes.set_xlabel("column (pixels)")
     axes.set_ylabel("row (pixels)")
-    figure.colorbar(picture, label="mean |gradient|, of the largest")
+    figure.colorbar(picture, label="mean |gradient| (largest = 1)")
     return figure
 
 
@@ -148,7 +149,7 @@ def plot_mistakes(split: Split, log_probs: Tensor, indices: Tensor) -> Figure:
 
 
 def plot_intervals(summary: dict[str, dict]) -> Figure:
-    """Return final test accuracies of a study's variants: means with 95% intervals, n in the label."""
+    """Return final test (or validation) accuracies of a study's variants: means with 95% intervals, n in the label."""
     figure = new_figure(8, 0.9 + 0.45 * len(summary))
     axes = figure.subplots()
     names = [f"{name} (n = {values['final']['n']})" for name, values in summary.items()]

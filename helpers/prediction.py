@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -12,11 +12,12 @@ INK = 0.25  # of the strongest contrast with the background: what is fainter is 
 
 
 def read_picture(path: str | Path) -> Image.Image:
-    """Open a picture of any kind that Pillow reads; raises ``OSError`` with the remedy where it does not."""
+    """Open a picture of any kind that Pillow reads, upright as its camera says.
+
+    Raises ``OSError`` with the remedy where it cannot be read.
+    """
     try:
-        picture = Image.open(path)
-        picture.load()
-        return picture
+        return ImageOps.exif_transpose(Image.open(path))
     except UnidentifiedImageError:
         raise OSError(f"{path} is no picture: give a PNG, JPEG or another format that Pillow reads") from None
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -36,7 +36,8 @@ class NotebookBar(tqdm):
 class Progress:
     """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
 
-    The bar stays away where the output is no terminal and no notebook; the rows are always printed.
+    ``finished`` is how many epochs were done before, where a run is resumed. The bar stays away where the output
+    is no terminal and no notebook; the rows are always printed.
     """
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
@@ -48,7 +49,8 @@ class Progress:
         where = {"file": io.StringIO(), "ascii": False} if in_notebook else {"disable": None}
         self.write = print if in_notebook else tqdm.write  # which keeps a terminal's bar in its place
         layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
-        self.bar = bar_type(total=self.num_epochs * self.num_images, bar_format=layout, **where)
+        counts = {"total": self.num_epochs * self.num_images, "initial": self.finished * self.num_images}
+        self.bar = bar_type(**counts, bar_format=layout, **where)
         self.write(HEADER)
         return self
 

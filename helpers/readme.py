@@ -32,13 +32,13 @@ def read_json(name: str) -> dict:
 
 
 def badge() -> str:
-    """Return the Colab badge; the repository's address is set in pyproject.toml and nowhere else."""
+    """Return the Colab badge; the repository's address is set in pyproject.toml."""
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
     address = urls["notebook"].replace("https://github.com/", "https://colab.research.google.com/github/")
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 
 
-def best_measured(benchmark: dict) -> dict:
+def cpu_benchmark(benchmark: dict) -> dict:
     """Return the benchmark of the CPU: the full one where it was made, else the quick one."""
     return benchmark.get("cpu") or benchmark["cpu quick"]
 
@@ -62,7 +62,7 @@ def headline() -> str:
         final = summary["final"]
         evidence = f"mean of n = {final['n']} seeds, sd {final['sd'] * 100:.2f}, last epoch, 95% interval"
         lines.append(f"| {name} | **{percent(final)}** test accuracy | {evidence} |")
-    measured = best_measured(read_json("benchmark"))
+    measured = cpu_benchmark(read_json("benchmark"))
     speed = measured["full_epoch"]["times_better"]["ours"]
     spread = f"{speed['least']:.1f} to {speed['greatest']:.1f}"
     evidence = f"median of {measured['settings']['rounds']} rounds, {spread}, {measured['machine']['cores']} cores"
@@ -74,10 +74,19 @@ def run() -> str:
     """Return a sentence on the committed run of the default recipe."""
     history = read_json("history")
     return (
-        f"*The committed run: seed {history['recipe']['seed']}, {len(history['seconds'])} epochs, "
-        f"train accuracy {history['train_accuracy'][-1]:.2%} while learning, test accuracy "
-        f"{history['test_accuracy'][-1]:.2%} after the last epoch.*"
+        f"*The committed run: seed {history['recipe']['seed']}, {len(history['seconds'])} epochs in "
+        f"{sum(history['seconds']) / 60:.1f} minutes ({history['device']}), train accuracy "
+        f"{history['train_accuracy'][-1]:.2%} while learning, test accuracy {history['test_accuracy'][-1]:.2%} "
+        "after the last epoch.*"
     )
+
+
+def sections() -> str:
+    """Return the notebook's sections, each with a link."""
+    cells = json.loads((ROOT / NOTEBOOK).read_text())["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    headings = re.findall(r"^## (.*)", prose, flags=re.MULTILINE)
+    return "\n".join(f"* [{heading}]({NOTEBOOK}#{heading.replace(' ', '-')})" for heading in headings)
 
 
 def layers() -> str:
@@ -86,7 +95,7 @@ def layers() -> str:
 
 
 def studies() -> str:
-    """Return the tables of all studies, and answers to the title's question."""
+    """Return the tables of all studies, and a sentence on each variant."""
     study = read_json("study")
     runs = study["recipes"]["runs"]
     lowest = min(min(record["test_accuracy"][-3:]) for record in runs if record["variant"] == "best")
@@ -95,45 +104,60 @@ def studies() -> str:
         "**What batch normalization buys**, and the recipe's other parts (test accuracy, 20 epochs):",
         to_markdown(study["ablation"]["summary"]),
         "\n".join(f"* {answer}" for answer in answers(study["ablation"]["summary"])),
-        "**How far the network goes** (test accuracy; both recipes were chosen on validation images, see below):",
-        to_markdown(study["recipes"]["summary"]),
-        f"In its last three epochs no seed of *best* fell below {lowest:.2%}.",
-        "**How *best* was chosen** (5,000 validation images, drawn anew for each seed; 55,000 to train):",
-        to_markdown(study["best candidates"]["summary"]),
-        "**How *sprint* was chosen**, likewise:",
-        to_markdown(study["sprint candidates"]["summary"]),
+        f"**How far the network goes:** in its last three epochs no seed of *best* fell below {lowest:.2%} on the test "
+        "set. Both recipes were chosen on 5,000 validation images, drawn anew for each seed, with 55,000 to train:",
+        *(candidates(name, study[f"{name} candidates"]["summary"]) for name in ("best", "sprint")),
         f"Made on {runs[0]['device']} with {versions}.",
     ]
     return "\n\n".join(parts)
 
 
+def candidates(name: str, summary: dict[str, dict]) -> str:
+    """Return table and figure of the candidates for a recipe, folded away."""
+    picture = f"![Validation accuracies of the candidates for {name}](results/{name}-candidates.png)"
+    title = f"<summary>The candidates for <em>{name}</em>, on validation images</summary>"
+    return f"<details>{title}\n\n{to_markdown(summary)}\n\n{picture}\n\n</details>"
+
+
 def speed() -> str:
     """Return a table for each machine that the benchmark was run on."""
     parts = []
-    for kind, measured in read_json("benchmark").items():
+    benchmark = read_json("benchmark")
+    for kind, measured in sorted(benchmark.items()):
+        if kind.removesuffix(" quick") in benchmark.keys() - {kind}:
+            continue  # the full run says more
         machine = measured["machine"]
         title = f"**{machine['device'] if 'cuda' in kind else machine['cpu']}**, {machine['cores']} CPU cores"
         lines = ["| | stock | this project | ratio (least to greatest) |", "|---|---:|---:|---:|"]
         for name, label in MEASURES.items():
             if name in measured:
-                values, unit = list(measured[name]["median"].values())[:2], measured[name]["unit"]
-                gain = next(iter(measured[name]["times_better"].values()), None)
-                ratio = f"{gain['medians']:.1f} ({gain['least']:.1f} to {gain['greatest']:.1f})" if gain else "–"
-                lines.append(
-                    f"| {label} | "
-                    + " | ".join(f"{value:,.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}" for value in values)
-                    + f" | {ratio} |"
-                )
-        quick = ", stock extrapolated from fewer images" if "quick" in kind else ""
+                lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
+        quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
         rounds = measured["settings"]["rounds"]
         parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
+def compare(measurement: dict) -> list[str]:
+    """Return the cells of a measurement: stock, this project, and how many times better that is."""
+    unit, stock, ours = measurement["unit"], *list(measurement["median"])[:2]
+    reached = measurement.get("reached", {})  # a run that never got there has no time
+    cells = []
+    for who in (stock, ours):
+        value = measurement["median"][who]
+        number = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        cells.append(f"{number} {unit}" if reached.get(who, True) else "not reached")
+    gain = measurement["times_better"].get(ours)
+    if not gain:
+        return [*cells, "–"]
+    spread = "one run" if len(measurement["rounds"][ours]) == 1 else f"{gain['least']:.1f} to {gain['greatest']:.1f}"
+    return [*cells, f"{gain['medians']:.1f} ({spread})"]
+
+
 def files() -> str:
     """Return a list of the modules with the first line of each."""
-    lines = [f"* [`{NOTEBOOK}`]({NOTEBOOK}): the story"]
-    for path in [ROOT / "ERAV4S5CNNwithBN.py", *sorted((ROOT / "helpers").glob("[a-z]*.py"))]:
+    lines = []
+    for path in sorted((ROOT / "helpers").glob("[a-z]*.py")):
         first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
         name = path.relative_to(ROOT).as_posix()
         lines.append(f"* [`{name}`]({name}): {first}")
@@ -142,7 +166,7 @@ def files() -> str:
 
 def render(text: str) -> str:
     """Return README's text with every part between its two comments made anew."""
-    for part in (badge, headline, run, layers, studies, speed, files):
+    for part in (badge, headline, run, sections, layers, studies, speed, files):
         begin, end = f"<!-- begin: {part.__name__} -->", f"<!-- end: {part.__name__} -->"
         pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
         made = f"{begin}\n\n{part()}\n\n{end}"

@@ -52,7 +52,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     _, height, width = _checked(input_size)
     uncounted = {path: parameter.numel() for path, parameter in model.named_parameters()}
     rows, seen, brought, above = [], {}, {}, None
-    for node, name, network in walk(model, torch.ones(2, *input_size)):  # with one, squeeze() would pass for sound
+    for node, name, network in walk(model, torch.ones(2, *input_size)):  # two: one might be squeezed away
         value, sources = network.env[node], [source for source in node.all_input_nodes if source in seen]
         owner = f"{node.target}." if node.op in ("call_module", "get_attr") else "nobody "
         owned = {path for path in uncounted if f"{path}.".startswith(owner)}
@@ -83,6 +83,8 @@ def measured_receptive_field(
     model: nn.Module, layer: str, unit: Pair | None = None, input_size: Sequence[int] = (1, 28, 28)
 ) -> Box | None:
     """Return the box that ``layer_table``'s row ``layer`` should have for ``unit``, found by perturbation.
+
+    It is None where no pixel reaches the unit.
 
     One image for each row and column has NaN there, and ones elsewhere. What reads a NaN becomes NaN: no ReLU, max
     pooling or zero weight hides it. In float64 no fast convolution, which would mix positions, is at work. Raises
@@ -135,8 +137,9 @@ def to_markdown(rows: Sequence[Row]) -> str:
     image = rows[0].input_shape[1:]
     outgrown = [row.name for row in rows if any(f > n for f, n in zip(row.receptive_field, image, strict=False))]
     if outgrown:
-        wide = f"{len(outgrown)} layers, the first of them {outgrown[0]},"
-        paragraphs.append(f"Note: the receptive fields of {wide} are larger than the {_by(*image)} image.")
+        fields = f"receptive fields of {len(outgrown)} layers, the first of them {outgrown[0]}, are"
+        fields = fields if outgrown[1:] else f"receptive field of {outgrown[0]} is"
+        paragraphs.append(f"Note: the {fields} larger than the {_by(*image)} image.")
     maps = [row for row in rows if max(row.output_shape[1:], default=1) > 1]
     if maps and maps[-1].box() != tuple((0, n - 1) for n in image):
         seen = _by(*(last - first + 1 for first, last in maps[-1].box() or ())) or "none"

@@ -1,6 +1,6 @@
 """Studies: many runs, each written as soon as it is done, merged into means, intervals and paired differences.
 
-On this machine, one process a core or GPU:  python -m helpers.study ablation
+On this machine, one process per core or GPU:  python -m helpers.study ablation
 On two machines of eight GPUs each, no shared folder needed, on both:
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m helpers.study ablation
 """
@@ -90,10 +90,13 @@ def do_share(title: str, folder: Path, known: list[dict], data: Path, device: st
     """Do this rank's share of the missing runs; return all records on rank 0, which gathers them, else None.
 
     A record is known from an earlier study or lies in ``folder`` of any rank; a run that was cut off left none.
+    Records of a recipe that has changed since do not count.
     """
     study, rank, world_size = STUDIES[title], dist.get_rank(), dist.get_world_size()
     found: list = [None] * world_size
     dist.all_gather_object(found, known + read_records(sorted(folder.glob("*.json"))))
+    wanted = {(name, recipe.seed): json.loads(json.dumps(asdict(recipe))) for name, recipe in study.runs()}
+    found = [[r for r in part if r["recipe"] == wanted.get((r["variant"], r["seed"]))] for part in found]
     done = {(record["variant"], record["seed"]) for records in found for record in records}
     missing = [(name, recipe) for name, recipe in study.runs() if (name, recipe.seed) not in done]
     mine = []
@@ -115,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run a study; what is there already is not run again.")
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
-    parser.add_argument("--workers", type=int, help="processes on this machine; default: one a GPU, or one a core")
+    parser.add_argument("--workers", type=int, help="processes on this machine; default: one per GPU, or one per core")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()

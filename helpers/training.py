@@ -21,7 +21,10 @@ reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else MPS, else the CPU."""
+    """Return the device of that name; ``auto`` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises ``ValueError`` for a name that is unknown or whose device is not there.
+    """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     names = [device for device in there if there[device]]
     if name == "auto":
@@ -33,7 +36,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @torch.no_grad()
 def predict(model: nn.Module, batches: Batches) -> Tensor:
-    """Return the log-probabilities ``(N, 10)`` of all images in eval mode; the model's mode is restored."""
+    """Return the log-probabilities ``(N, 10)`` of all images in the split's order, on the batches' device.
+
+    Uses eval mode and restores the model's. Raises ``ValueError`` for shuffled batches.
+    """
+    if batches.shuffle:
+        raise ValueError("shuffle is True, so that no prediction would fit its label: give Batches with shuffle=False")
     was_training = model.training
     model.eval()
     log_probs = torch.cat([model(images) for images, _ in batches])
@@ -72,10 +80,12 @@ def fit(
 ) -> History:
     """Train ``model`` by ``recipe`` on ``train``, evaluate it on ``test`` after each epoch, return the history.
 
-    Each epoch draws from random numbers of its own, derived from the recipe's seed, so that with ``checkpoint``,
-    a file written before the first epoch and after each, ``resume`` leads to the same end as a run that never
-    stopped. Raises ``FloatingPointError`` where a loss is not finite, ``ValueError`` for a checkpoint of another
-    run, ``OSError`` where the checkpoint cannot be written.
+    The model is trained in place and left on the device; torch's global generator is seeded for each epoch. Each
+    epoch draws from random numbers of its own, derived from the recipe's seed, so that with ``checkpoint``, a file
+    written before the first epoch and after each, ``resume`` leads to the same end as a run that never stopped.
+
+    Raises ``FloatingPointError`` where a loss is not finite; ``ValueError`` for an unknown device, for ``resume``
+    without a checkpoint or with one of another run; ``OSError`` where it cannot be read or written.
     """
     if resume and checkpoint is None:
         raise ValueError("resume needs a checkpoint: name its file")
@@ -90,6 +100,8 @@ def fit(
     elif checkpoint:
         save_run(checkpoint, trainer, history)
     seeds = torch.randint(2**62, (recipe.num_epochs, 2), generator=torch.Generator().manual_seed(recipe.seed))
+    if progress:
+        progress.finished = history.num_epochs
     with progress or nullcontext():
         for epoch in range(history.num_epochs, recipe.num_epochs):
             start = time.perf_counter()

@@ -1,13 +1,33 @@
-"""What the tests share: the real data, read once, and a folder layout that a test may damage."""
+"""What the tests share: the real data, read once, slices of it, the script on such slices, and one seed."""
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
+import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
+from helpers.history import History
 
 ROOT = Path(__file__).parent.parent
+Splits = tuple[Split, Split]
+
+
+class Interrupt(nullcontext):
+    """Stands in for progress and stops the run after so many epochs, as Ctrl-C would."""
+
+    def __init__(self, *after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def update(self, *_: float) -> None: ...
+
+    def epoch(self, history: History) -> None:
+        if history.num_epochs in self.after:
+            raise KeyboardInterrupt
 
 
 def head(split: Split, num_images: int) -> Split:
@@ -15,14 +35,31 @@ def head(split: Split, num_images: int) -> Split:
 
 
 @pytest.fixture(scope="session")
-def mnist() -> tuple[Split, Split]:
+def mnist() -> Splits:
     return load_mnist(ROOT / "data")
 
 
 @pytest.fixture(scope="session")
-def small_mnist(mnist: tuple[Split, Split]) -> tuple[Split, Split]:
+def small_mnist(mnist: Splits) -> Splits:
     """Slices of the real splits: 700 training and 300 test images."""
     return head(mnist[0], 700), head(mnist[1], 300)
+
+
+@pytest.fixture
+def small_script(monkeypatch: pytest.MonkeyPatch, small_mnist: Splits) -> Callable[..., int]:
+    """The script on these slices; pytest keeps its own signal handlers."""
+    monkeypatch.setattr(script, "load_mnist", lambda root: small_mnist)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return lambda *arguments: script.main(["--device=cpu", *map(str, arguments)])
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small tensors, where more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
+from conftest import Splits
 from helpers.augmentation import Augmentation, warp
-from helpers.data import Split
 
 NOTHING = {"crop_probability": 0.0, "rotation": 0.0}
 
 
-def digits(mnist: tuple[Split, Split], num_images: int = 32) -> torch.Tensor:
+def digits(mnist: Splits, num_images: int = 32) -> torch.Tensor:
     return mnist[0].images[:num_images].unsqueeze(1).float()
 
 
@@ -20,7 +20,7 @@ def draw(num_images: int, size: tuple[int, int] = (28, 28), **settings: float) -
     return Augmentation(**settings).draw(num_images, size, torch.Generator().manual_seed(1))
 
 
-def test_rotation_is_torchvisions(mnist: tuple[Split, Split]) -> None:
+def test_rotation_is_torchvisions(mnist: Splits) -> None:
     images = digits(mnist)
     matrices = draw(len(images), crop_probability=0.0)
     rotated = warp(images, matrices)
@@ -33,7 +33,7 @@ def test_rotation_is_torchvisions(mnist: tuple[Split, Split]) -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0.05)  # of 255
 
 
-def test_crop_is_torchvisions_inside_its_border(mnist: tuple[Split, Split]) -> None:
+def test_crop_is_torchvisions_inside_its_border(mnist: Splits) -> None:
     images = digits(mnist)
     mine = warp(images, draw(len(images), crop_probability=1.0, rotation=0.0))
     theirs = TF.resize(TF.center_crop(images, 22), [28, 28], antialias=False)
@@ -41,7 +41,7 @@ def test_crop_is_torchvisions_inside_its_border(mnist: tuple[Split, Split]) -> N
     torch.testing.assert_close(mine[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], rtol=0, atol=0.05)
 
 
-def test_crop_then_rotation_is_one_warp(mnist: tuple[Split, Split]) -> None:
+def test_crop_then_rotation_is_one_warp(mnist: Splits) -> None:
     images = digits(mnist, 200)
     matrices = draw(len(images), crop_probability=0.5)
     scales = matrices[:, 0, :2].norm(dim=1)
@@ -97,6 +97,27 @@ def test_angles_are_true_on_images_that_are_not_square() -> None:
     pick = (angle.abs() - math.pi / 4).abs().argmin()
     theirs = TF.rotate(image[0], angle[pick].rad2deg().item(), InterpolationMode.BILINEAR)
     torch.testing.assert_close(warp(image, matrices[pick : pick + 1])[0], theirs, atol=1e-3, rtol=0)
+
+
+def test_shift_and_zoom_are_as_large_as_they_say() -> None:
+    matrices = draw(60_000, shift=0.1, zoom=0.2, **NOTHING)
+    moved = matrices[:, :, 2] / 2  # of the image's side
+    assert (moved.min().item(), moved.max().item()) == pytest.approx((-0.1, 0.1), abs=1e-3)
+    sizes = 1 / matrices[:, 0, 0]
+    assert (sizes.min().item(), sizes.max().item()) == pytest.approx((0.8, 1.2), abs=1e-3)
+
+
+def test_bending_displaces_by_so_many_pixels_and_smoothly() -> None:
+    assert Augmentation().bend(3, (28, 28), torch.Generator()) is None
+    bent = Augmentation(elastic=0.6).bend(4000, (28, 28), torch.Generator().manual_seed(1))
+    pixels = bent * 14
+    assert pixels[:, 0, 0].std().item() == pytest.approx(0.6, abs=0.02)  # a corner is one of the 5x5 points
+    assert pixels.mean().abs() < 0.02
+    assert pixels.diff(dim=1).std() < 0.3 * pixels.std()
+    images, matrices = torch.rand(8, 1, 28, 28), draw(8)
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False) + bent[:8]
+    expected = F.grid_sample(images, grid, align_corners=False)
+    torch.testing.assert_close(warp(images, matrices, bent[:8]), expected, atol=1e-4, rtol=0)
 
 
 def test_nothing_asked_for_changes_nothing() -> None:

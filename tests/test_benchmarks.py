@@ -4,20 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from benchmarks import stock
-from benchmarks.child import peak_bytes
-from benchmarks.contenders import our_contender, stock_contender
+from benchmarks.child import measure, peak_bytes
+from benchmarks.contenders import Contender, our_contender, stock_contender
 from benchmarks.figures import draw
-from benchmarks.ladder import ON_CPU, Rung, timer
+from benchmarks.ladder import Rung, rungs, timer
 from benchmarks.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
-from conftest import ROOT, head
+from benchmarks.suite import Benchmark
+from conftest import ROOT, Splits
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
 from helpers.model import Net
 
 CPU = torch.device("cpu")
-Splits = tuple[Split, Split]
 
 
 @pytest.fixture(scope="module")
@@ -55,47 +56,96 @@ def test_both_pipelines_give_the_same_test_images_and_sizes(folder: Path, mnist:
 
 def test_both_pipelines_augment_alike(folder: Path, mnist: Splits) -> None:
     train_set = stock.datasets(folder)[0]
-    theirs = torch.stack([train_set[i][0] for i in range(2000)])
-    ours = torch.cat([images for images, _ in Batches(head(mnist[0], 2000), 500, augmentation=Augmentation())])
-    torch.testing.assert_close(ours.mean(), theirs.mean(), rtol=0, atol=0.02)
-    assert (ours.mean(0) - theirs.mean(0)).abs().max() < 0.2  # bilinear against nearest neighbour
-    assert (ours.std(0) - theirs.std(0)).abs().max() < 0.2
+    theirs = torch.stack([train_set[0][0] for _ in range(4000)])  # one digit, warped anew each time
+    same = Split(mnist[0].images[:1].expand(4000, 28, 28), mnist[0].labels[:1].expand(4000))
+    ours = torch.cat([images for images, _ in Batches(same, 500, augmentation=Augmentation())])
+    difference = F.avg_pool2d(ours.mean(0) - theirs.mean(0), 5, stride=1)  # not bilinear against nearest neighbour
+    assert difference.abs().max() < 0.06  # 0.09 for 12 degrees instead of 15, 0.15 for no crops
 
 
-def test_both_contenders_learn_and_test(folder: Path, small_mnist: Splits) -> None:
+def test_both_contenders_learn_and_test(folder: Path, mnist: Splits) -> None:
     for contender in (
         stock_contender(folder, CPU, num_images=100, batch_size=20),
-        our_contender(small_mnist, CPU, num_images=100, batch_size=20),
+        our_contender(mnist, CPU, num_images=100, batch_size=20),
     ):
         assert len(contender.batches) == 5
         contender.load(contender.batches)
-        contender.train(FirstBatches(contender.batches, 2))
-    assert 0 <= contender.test() <= 1
-    assert contender.test() == contender.test()
+        losses = [contender.train(FirstBatches(contender.batches, 5))[0] for _ in range(2)]
+        assert losses[1] < losses[0]
+        correct = contender.test() * len(mnist[1].labels)
+        assert 0 < correct == pytest.approx(round(correct), abs=1e-6)
 
 
-@pytest.mark.parametrize("rung", ON_CPU, ids=lambda rung: rung.name)
+@pytest.mark.parametrize("rung", rungs(CPU), ids=lambda rung: rung.name)
 def test_every_rung_runs(rung: Rung, folder: Path, small_mnist: Splits) -> None:
-    assert timer(rung, folder, small_mnist[0], CPU, workers=0, num_images=128)() > 0
+    timer(rung, folder, small_mnist[0], CPU, workers=0, num_images=128)()
 
 
-def test_an_epoch_is_extrapolated_but_its_beginning_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_batch_and_the_memory_are_measured() -> None:
+    steps = []
+    contender = Contender(CPU, [(torch.zeros(2), torch.zeros(2))] * 200, lambda b: steps.extend(b), lambda: 0.5)
+    result = measure(lambda: contender, CPU)
+    assert len(steps) == 100
+    assert 0 <= result["seconds"] < 60 and result["host_mib"] >= 0 and result["gpu_mib"] == 0
+
+
+def test_the_stock_pipeline_gets_its_best_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {("data_pipeline", 4): 1.0, ("train_epoch", 2): 1.0, ("test_pass", 0): 1.0}
+    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 1})
+    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=True)
+    monkeypatch.setattr(benchmark, "stock", lambda use: benchmark.workers[use])
+    monkeypatch.setattr(benchmark, "timer", lambda use, count, images: lambda: seconds.get((use, count), 2.0))
+    benchmark.choose_workers()
+    assert benchmark.workers == {"data_pipeline": 4, "train_epoch": 2, "test_pass": 0}
+
+
+def test_the_time_to_the_target_counts_epochs_and_says_who_did_not_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = [iter([0.97, 0.991, 0.999]), iter([0.95] * 99), iter([0.9905])]  # stock, ours, sprint
+    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 1})
+    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=False)
+    for name in ("stock_contender", "our_contender"):
+        monkeypatch.setattr(
+            f"benchmarks.suite.{name}", lambda *_, **__: Contender(CPU, [], list, curves.pop(0).__next__)
+        )
+    benchmark.to_target()
+    result = report.part["time_to_99"]
+    assert result["test_accuracy"] == {"stock": [0.97, 0.991], "ours": [0.95] * 20, "sprint": [0.9905]}
+    assert result["reached"] == {"stock": True, "ours": False, "sprint": True}
+    assert list(result["times_better"]) == ["sprint"]
+
+
+def test_an_epoch_is_extrapolated_but_its_beginning_and_end_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
-    class SlowToBegin(list):
-        def __iter__(self):
+    class Workers:
+        def __init__(self, batches: list) -> None:
+            self.batches = iter(batches)
             clock[0] += 5
-            return super().__iter__()
+
+        def __iter__(self) -> "Workers":
+            return self
+
+        def __next__(self) -> float:
+            return next(self.batches)
+
+        def __del__(self) -> None:
+            clock[0] += 3
+
+    class SlowToBeginAndEnd(list):
+        def __iter__(self) -> Workers:
+            return Workers(self[:])
 
     def consume(batches: FirstBatches) -> None:
         for seconds in batches:
             clock[0] += seconds
 
-    batches = SlowToBegin([2.0] * 10)
-    assert epoch_seconds(consume, batches, CPU) == 25
-    assert epoch_seconds(consume, batches, CPU, num_batches=4) == 25
-    assert clock[0] == 25 + 13
+    batches = SlowToBeginAndEnd([2.0] * 10)
+    assert epoch_seconds(consume, batches, CPU) == 28
+    assert epoch_seconds(consume, batches, CPU, num_batches=4) == 28
+    assert clock[0] == 28 + 16
 
 
 def test_rounds_alternate_and_ratios_come_from_medians() -> None:
@@ -139,5 +189,5 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
     (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}))
     assert draw(tmp_path, "cpu") == tmp_path / "benchmark.png"
-    assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda.png"
+    assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda-quick.png"
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")

@@ -1,12 +1,14 @@
 """What needs a GPU: the captured step gives the same losses as the plain one, and runs repeat bit for bit."""
 
-from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from helpers.data import Batches, Split
+from conftest import Interrupt, Splits
+from helpers.cuda_graph import WARM_UP_STEPS
+from helpers.data import Batches
 from helpers.recipe import RECIPES, Recipe
 from helpers.trainer import Trainer
 from helpers.training import fit
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_captured_step_gives_the_losses_of_the_plain_one(small_mnist: tuple[Split, Split], name: str) -> None:
+def test_the_captured_step_gives_the_losses_of_the_plain_one(small_mnist: Splits, name: str) -> None:
     losses = []
     for captured in (False, True):
         recipe = replace(RECIPES[name], batch_size=64, num_epochs=3)
@@ -26,27 +28,19 @@ def test_the_captured_step_gives_the_losses_of_the_plain_one(small_mnist: tuple[
         torch.manual_seed(1)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True):
             losses.append([trainer.train_epoch(batches) for _ in range(3)])
-        assert (captured and trainer.step.graph_is_captured) or not captured
+        assert (captured and trainer.step.num_full_batches > WARM_UP_STEPS) or not captured
     assert losses[0] == losses[1]
 
 
-def test_a_resumed_run_ends_like_one_that_never_stopped(small_mnist: tuple[Split, Split], tmp_path) -> None:
+def test_a_resumed_run_ends_like_one_that_never_stopped(small_mnist: Splits, tmp_path: Path) -> None:
     recipe = Recipe(num_epochs=4, batch_size=64, lr=0.01)
     whole = fit(recipe.model(), *small_mnist, recipe, device="cuda")
     path = tmp_path / "checkpoint.pt"
-
-    class Stop(nullcontext):
-        def update(self, *_: float) -> None: ...
-
-        def epoch(self, history) -> None:
-            if history.num_epochs in (1, 3):
-                raise KeyboardInterrupt
-
-    model = recipe.model()
+    stops = Interrupt(1, 3)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, *small_mnist, recipe, device="cuda", checkpoint=path, progress=Stop())
+        fit(recipe.model(), *small_mnist, recipe, device="cuda", checkpoint=path, progress=stops)
     with pytest.raises(KeyboardInterrupt):
-        fit(recipe.model(), *small_mnist, recipe, device="cuda", checkpoint=path, resume=True, progress=Stop())
+        fit(recipe.model(), *small_mnist, recipe, device="cuda", checkpoint=path, resume=True, progress=stops)
     resumed = fit(recipe.model(), *small_mnist, recipe, device="cuda", checkpoint=path, resume=True)
     assert resumed.train_loss == whole.train_loss
     assert resumed.test_loss == whole.test_loss

@@ -1,26 +1,22 @@
 import hashlib
-from pathlib import Path
 
 import pytest
 import torch
 from torchvision import datasets
 from torchvision.transforms import functional as TF
 
-from conftest import ROOT, head
+from benchmarks.stock import linked
+from conftest import ROOT, Splits, head
 from helpers.augmentation import Augmentation
 from helpers.data import MEAN, STD, Batches, Split
 
 
-def test_images_and_labels_are_torchvisions(mnist: tuple[Split, Split], tmp_path: Path) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.parent.mkdir()
-    raw.mkdir()
-    for archive in (ROOT / "data" / "MNIST" / "raw").glob("*.gz"):
-        (raw / archive.name).symlink_to(archive)
-    for split, is_train in zip(mnist, (True, False), strict=True):
-        theirs = datasets.MNIST(tmp_path, train=is_train, download=True)
-        assert torch.equal(split.images, theirs.data)
-        assert torch.equal(split.labels, theirs.targets)
+def test_images_and_labels_are_torchvisions(mnist: Splits) -> None:
+    with linked(ROOT / "data") as folder:
+        for split, is_train in zip(mnist, (True, False), strict=True):
+            theirs = datasets.MNIST(folder, train=is_train, download=True)
+            assert torch.equal(split.images, theirs.data)
+            assert torch.equal(split.labels, theirs.targets)
 
 
 def test_the_committed_archives_are_the_official_ones() -> None:
@@ -28,13 +24,13 @@ def test_the_committed_archives_are_the_official_ones() -> None:
         assert hashlib.md5((ROOT / "data" / "MNIST" / "raw" / name).read_bytes()).hexdigest() == md5
 
 
-def test_mean_and_std_are_those_of_the_training_pixels(mnist: tuple[Split, Split]) -> None:
+def test_mean_and_std_are_those_of_the_training_pixels(mnist: Splits) -> None:
     pixels = mnist[0].images.double() / 255
     assert round(pixels.mean().item(), 4) == MEAN
     assert round(pixels.std().item(), 4) == STD
 
 
-def test_a_test_batch_is_totensor_and_normalize(mnist: tuple[Split, Split]) -> None:
+def test_a_test_batch_is_totensor_and_normalize(mnist: Splits) -> None:
     images, labels = next(iter(Batches(mnist[1], 20)))
     assert images.dtype == torch.float32
     assert images.shape == (20, 1, 28, 28)
@@ -48,9 +44,7 @@ def test_a_test_batch_is_totensor_and_normalize(mnist: tuple[Split, Split]) -> N
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(64, [64] * 10 + [60]), (700, [700]), (1000, [700]), (350, [350, 350])]
 )
-def test_every_image_comes_once_and_the_short_batch_too(
-    small_mnist: tuple[Split, Split], batch_size: int, sizes: list[int]
-) -> None:
+def test_every_image_comes_once_and_the_short_batch_too(small_mnist: Splits, batch_size: int, sizes: list[int]) -> None:
     train = small_mnist[0]
     batches = Batches(train, batch_size, shuffle=True)
     epochs = [list(batches) for _ in range(2)]
@@ -64,14 +58,14 @@ def test_every_image_comes_once_and_the_short_batch_too(
         assert torch.equal(order.flatten(1).sum(1).sort().values, plain.flatten(1).sum(1).sort().values)
 
 
-def test_labels_stay_with_their_images(mnist: tuple[Split, Split]) -> None:
+def test_labels_stay_with_their_images(mnist: Splits) -> None:
     known = {pixels.numpy().tobytes(): label for pixels, label in zip(*head(mnist[0], 3000), strict=True)}
     for images, labels in Batches(head(mnist[0], 3000), 64, shuffle=True):
         restored = ((images * STD + MEAN) * 255).round().to(torch.uint8)
         assert [known[image.numpy().tobytes()] for image in restored] == labels.tolist()
 
 
-def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: tuple[Split, Split]) -> None:
+def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: Splits) -> None:
     def first(seed: int) -> torch.Tensor:
         return next(iter(Batches(small_mnist[0], 64, shuffle=True, augmentation=Augmentation(), seed=seed)))[0]
 
@@ -83,14 +77,14 @@ def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: tuple[Spli
     assert not torch.equal(a, first(8))
 
 
-def test_black_stays_black_when_warped(mnist: tuple[Split, Split]) -> None:
+def test_black_stays_black_when_warped(mnist: Splits) -> None:
     black = -MEAN / STD
     for images, _ in Batches(head(mnist[0], 64), 64, augmentation=Augmentation(rotation=45.0, crop_probability=0.0)):
         torch.testing.assert_close(images[..., 0, 0], torch.full((64, 1), black))
         assert images.min() >= black - 1e-5
 
 
-def test_hold_out_splits_without_overlap(mnist: tuple[Split, Split]) -> None:
+def test_hold_out_splits_without_overlap(mnist: Splits) -> None:
     train = mnist[0]
     numbered = Split(torch.arange(60_000).view(-1, 1, 1), train.labels)
     rest, held_out = numbered.hold_out(5000, seed=3)

@@ -26,10 +26,10 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from conftest import ROOT, head
+from conftest import ROOT, Splits, head
 from ERAV4S5CNNwithBN import main
 from helpers import data, files
-from helpers.data import Split, load_mnist
+from helpers.data import load_mnist
 
 NAMES = [name for name, _ in MNIST.resources]
 EXTRACTED = [name.removesuffix(".gz") for name in NAMES]
@@ -42,7 +42,7 @@ class Official(NamedTuple):
     """Four archives, and what loading them must give."""
 
     archives: dict[str, bytes]
-    splits: tuple[Split, Split]
+    splits: Splits
 
 
 def loads_correctly_or_says_why(folder: Path, official: Official) -> str:
@@ -203,8 +203,8 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {  # and what the line says about i
     "redirect-to-a-file": (lambda body: http("302 Found", b"", "Location: file:///etc/hosts"), "is not allowed"),
     "endless": (lambda body: itertools.chain(http("200 OK", body), itertools.repeat(bytes(1 << 16))), "wrong content"),
     "silent": (silent, "timed out"),
-    "drip-in-the-body": (lambda body: drip(*http("200 OK")), "not finished after 0.5 s"),
-    "drip-in-the-header": (lambda body: drip(b"HTTP/1.1 200 OK\r\nX: "), "not finished after 0.5 s"),
+    "drip-in-the-body": (lambda body: drip(*http("200 OK")), "not finished after 1 s"),
+    "drip-in-the-header": (lambda body: drip(b"HTTP/1.1 200 OK\r\nX: "), "not finished after 1 s"),
 }
 ANSWERS = GOOD_ANSWERS | {kind: answer for kind, (answer, _) in BAD_ANSWERS.items()} | {"together": together}
 
@@ -271,7 +271,7 @@ def mirror(server: Mirror, closed_port: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture(scope="module")
-def tiny_official(mnist: tuple[Split, Split]) -> Official:
+def tiny_official(mnist: Splits) -> Official:
     """MNIST of 12 and 8 images: the same four archives, only shorter, so that hundreds of cases take seconds."""
     splits = head(mnist[0], 12), head(mnist[1], 8)
     contents = []
@@ -409,7 +409,7 @@ def archive(folder: Path) -> Path:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "READ_SECONDS", 0.3)
-    monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(data, "DOWNLOAD_SECONDS", 1.0)
 
 
 @pytest.mark.parametrize("kind", GOOD_ANSWERS)
@@ -466,7 +466,7 @@ def test_a_name_server_that_hangs_does_not_hang_us(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: STOP.wait(20))
     monkeypatch.setattr(MNIST, "mirrors", ["http://mirror.invalid/"])
-    assert "not finished after 0.5 s" in loads_correctly_or_says_why(folder, tiny)
+    assert "not finished after 1 s" in loads_correctly_or_says_why(folder, tiny)
 
 
 # --- The data folder ----------------------------------------------------------------------------------------------
@@ -601,14 +601,14 @@ def test_two_that_write_the_same_archive_at_once_do_not_tear_it(
 
 
 def test_what_a_killed_download_left_does_not_matter(folder: Path, tiny: Official, mirror: Mirror) -> None:
-    raw(folder, f".{NAMES[0]}.partial").write_bytes(tiny.archives[NAMES[0]][:99])
+    raw(folder, f".{NAMES[0]}.0123abcd.partial").write_bytes(tiny.archives[NAMES[0]][:99])
     raw(folder, NAMES[0]).unlink()
     mirror.publish("plain")
     assert loads_correctly_or_says_why(folder, tiny) == ""
 
 
 @pytest.fixture(scope="module")
-def real(mnist: tuple[Split, Split]) -> Official:
+def real(mnist: Splits) -> Official:
     return Official({name: raw(ROOT / "data", name).read_bytes() for name in NAMES}, mnist)
 
 

@@ -1,11 +1,11 @@
-import math
+import copy
 
 import pytest
 import torch
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from conftest import head
+from conftest import Splits, head
 from helpers.data import Batches, Split
 from helpers.inspection import confident_mistakes, confusion_matrix, distortions, effective_receptive_field
 from helpers.model import Net
@@ -34,16 +34,26 @@ def test_effective_field_of_a_linear_network_is_its_kernel() -> None:
     assert field.sum() == pytest.approx(expected.abs().sum().item(), rel=1e-5)
 
 
-def test_effective_field_leaves_the_model_as_it_was(small_mnist: tuple[Split, Split]) -> None:
+def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None:
     net = Net().train()
+    before = copy.deepcopy(net.state_dict())
     field = effective_receptive_field(net, Batches(head(small_mnist[1], 20), 10), "conv7", unit=(3, 3))
     assert field.shape == (28, 28)
     assert net.training
     assert not any(module._forward_hooks for module in net.modules())
     assert all(parameter.grad is None for parameter in net.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-def test_distortions_keep_labels_and_do_what_they_say(small_mnist: tuple[Split, Split]) -> None:
+def test_effective_field_of_a_convolution_before_a_relu_in_place_is_the_convolutions() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(inplace=True))
+    nn.init.constant_(model[0].bias, -100.0)  # the ReLU's output is always 0
+    batches = Batches(Split(torch.zeros(2, 9, 9, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)))
+    field = effective_receptive_field(model, batches, "0", unit=(2, 2))
+    torch.testing.assert_close(field[2:5, 2:5], model[0].weight[0, 0].abs().detach())
+
+
+def test_distortions_keep_labels_and_do_what_they_say(small_mnist: Splits) -> None:
     test = small_mnist[1]
     changed = distortions(test)
     for split in changed.values():
@@ -59,4 +69,13 @@ def test_distortions_keep_labels_and_do_what_they_say(small_mnist: tuple[Split, 
     back = TF.rotate(changed["rotated by 30 degrees"].images[:1], 30.0, TF.InterpolationMode.BILINEAR)
     likeness = nn.functional.cosine_similarity(back.flatten().float(), test.images[0].flatten().float(), dim=0)
     assert likeness > 0.9
-    assert math.isclose(changed["noisy (sigma 64 of 255)"].images[:, 0, 0].float().std().item(), 37, abs_tol=8)
+    blank = distortions(Split(torch.full((50, 28, 28), 128, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64)))
+    noisy = blank["noisy (sigma 64 of 255)"].images.float()
+    assert noisy.mean().item() == pytest.approx(128, abs=2)
+    assert noisy.std().item() == pytest.approx(61.4, abs=1)  # 64, cut off at 0 and 255: two sigmas either way
+    point = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    point[0, 14, 14] = 255
+    blurred = distortions(Split(point, torch.zeros(1, dtype=torch.int64)))["blurred (sigma 1.5 pixels)"].images[0]
+    profile = blurred.sum(dim=0) / blurred.sum()
+    spread = (profile * (torch.arange(28) - 14) ** 2).sum().sqrt().item()
+    assert spread == pytest.approx(1.5, abs=0.2)

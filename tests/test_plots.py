@@ -1,9 +1,12 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from conftest import Splits
 from helpers import plots
 from helpers.data import Split
 from helpers.history import History
@@ -34,12 +37,31 @@ def test_the_four_panels_are_in_their_places_and_show_the_history() -> None:
     assert panels[3].get_title().endswith("99.12% at the end")
 
 
-def test_boxes_on_the_digit_grow_from_3_to_28(small_mnist: tuple[Split, Split]) -> None:
+def test_a_run_of_one_epoch_has_one_tick_and_no_accuracy_above_all() -> None:
+    history = replace(HISTORY, **{name: getattr(HISTORY, name)[:1] for name in vars(HISTORY) if "_" in name})
+    for axes in plots.plot_history(history).axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+        if "accuracy" in axes.get_title():
+            assert axes.get_ylim()[1] <= 1
+
+
+def test_intervals_are_drawn_about_their_means() -> None:
+    final = {"n": 3, "mean": 0.9, "sd": 0.01, "half_width": 0.02}
+    (axes,) = plots.plot_intervals({"plain": {"final": final}, "other": {"final": final | {"mean": 0.8}}}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (n = 3)", "other (n = 3)"]
+    (bars,) = axes.containers[0].get_children()[-1:]
+    assert [sorted(segment[:, 0].tolist()) for segment in bars.get_segments()] == [
+        pytest.approx([0.88, 0.92]), pytest.approx([0.78, 0.82])
+    ]  # fmt: skip
+
+
+def test_boxes_on_the_digit_grow_from_3_to_28(small_mnist: Splits) -> None:
     figure = plots.plot_receptive_fields(stages(layer_table(Net())), small_mnist[1].images[0])
     assert [axes.patches[0].get_width() for axes in figure.axes] == [3, 5, 6, 6, 10, 14, 14, 18, 28]
 
 
-def test_augmentation_shows_the_original_beside_draws(small_mnist: tuple[Split, Split]) -> None:
+def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> None:
     figure = plots.plot_augmentation(small_mnist[0], RECIPES["assignment"].augmentation, indices=[3, 5], draws=4)
     assert len(figure.axes) == 2 * 5
     assert torch.equal(torch.tensor(figure.axes[5].images[0].get_array()), small_mnist[0].images[5])
@@ -51,7 +73,7 @@ def test_augmentation_shows_the_original_beside_draws(small_mnist: tuple[Split, 
     lambda split: plots.plot_mistakes(split, torch.full((700, 10), 0.1).log(), torch.tensor([3, 1, 2])),
     lambda split: plots.plot_effective_field(torch.rand(28, 28), stages(layer_table(Net()))[-2]),
 ])  # fmt: skip
-def test_every_figure_can_be_saved(draw: callable, small_mnist: tuple[Split, Split], tmp_path: Path) -> None:
+def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist: Splits, tmp_path: Path) -> None:
     plots.save_figure(draw(small_mnist[0]), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 

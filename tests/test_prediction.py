@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from conftest import ROOT
+from conftest import ROOT, Splits
 from helpers.data import Batches, Split
 from helpers.files import load_weights
 from helpers.plots import plot_predictions
@@ -45,7 +45,7 @@ def test_the_form_is_mnists(style: str) -> None:
             assert abs(centre - 14) <= 0.51
 
 
-def test_pictures_of_mnist_come_back_nearly_as_they_were(mnist: tuple[Split, Split]) -> None:
+def test_pictures_of_mnist_come_back_nearly_as_they_were(mnist: Splits) -> None:
     originals = mnist[1].images[:100]
     enlarged = [Image.fromarray(image.numpy()).resize((280, 280), Image.Resampling.BICUBIC) for image in originals]
     back = torch.stack([to_mnist(image) for image in enlarged])
@@ -61,6 +61,14 @@ def test_printed_digits_are_read() -> None:
     answers = predict(net, Batches(Split(images, labels)))
     assert (answers.argmax(dim=1) == labels).float().mean() > 0.8
     assert len(plot_predictions(images[:2], answers[:2], ["a", "b"]).axes) == 4
+
+
+def test_a_photo_stored_on_its_side_is_read_upright(tmp_path: Path) -> None:
+    upright = picture(4, "dark on light")
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: turn by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=exif)
+    assert torch.equal(to_mnist(read_picture(tmp_path / "photo.png")), to_mnist(upright))
 
 
 def test_what_is_no_picture_or_blank_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -39,12 +39,7 @@ Note: the central unit of conv7, the last layer with a map, sees 18×18 of 28×2
 ROWS_OF_NET = [*MODULES, "flatten", LAST_MODULE, "log_softmax"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small tensors: more threads only wait for each other
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Toy(nn.Module):
@@ -703,12 +698,21 @@ def wordless(toy: Toy, x: Tensor) -> Tensor:
 
 
 BAD_INPUT = {
-    "another number of channels": (lambda: layer_table(Net(), (3, 28, 28)), "conv1.0 cannot take its input: "),
-    "another size": (lambda: layer_table(Net(), (1, 32, 32)), "fc cannot take its input: "),
-    "smaller than a kernel": (lambda: layer_table(Net(), (1, 4, 28)), "conv2.0 cannot take its input: .*Kernel size"),
+    "another number of channels": (
+        lambda: layer_table(Net(), (3, 28, 28)),
+        "conv1.0 cannot take its input .check input_size.: ",
+    ),
+    "another size": (lambda: layer_table(Net(), (1, 32, 32)), "fc cannot take its input .check input_size.: "),
+    "smaller than a kernel": (
+        lambda: layer_table(Net(), (1, 4, 28)),
+        "conv2.0 cannot take its input .check input_size.: .*Kernel size",
+    ),
     "no size": (lambda: layer_table(Net(), (28, 28)), r"input_size is \(28, 28\): give \(channels, height, width\)"),
     "negative": (lambda: measured_receptive_field(Net(), "fc", None, (1, -1, 28)), r"input_size is \(1, -1, 28\): "),
-    "size to measure": (lambda: measured_receptive_field(Net(), "fc", None, (1, 32, 32)), "fc cannot take its input: "),
+    "size to measure": (
+        lambda: measured_receptive_field(Net(), "fc", None, (1, 32, 32)),
+        "fc cannot take its input .check input_size.: ",
+    ),
     "no such layer": (lambda: measured_receptive_field(Net(), "conv8"), "there is no layer 'conv8': "),
     "the image is no layer": (lambda: measured_receptive_field(Net(), "x"), "there is no layer 'x': "),
     "the output is no layer": (lambda: measured_receptive_field(Net(), "output"), "there is no layer 'output': "),

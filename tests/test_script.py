@@ -1,6 +1,7 @@
 """The script and the public functions: what they write, and how they refuse what they cannot use."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import ERAV4S5CNNwithBN as script
-from conftest import ROOT, head
+from conftest import ROOT, Splits, head
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
 from helpers.files import load_tensors, load_weights
@@ -20,26 +22,13 @@ from helpers.model import Net
 from helpers.prediction import read_picture
 from helpers.recipe import RECIPES, Recipe
 from helpers.summary import summary
-from helpers.training import evaluate, fit
-
-Splits = tuple[Split, Split]
-
-
-@pytest.fixture
-def small_script(monkeypatch: pytest.MonkeyPatch, small_mnist: Splits) -> Callable[..., int]:
-    """The script on slices of the real data."""
-    monkeypatch.setattr(script, "load_mnist", lambda root: small_mnist)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return lambda *arguments: script.main([str(argument) for argument in arguments])
+from helpers.training import evaluate, fit, predict
 
 
 def test_a_run_writes_figure_history_and_weights(
     small_script: Callable[..., int], small_mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert (
-        small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=3", "--device=cpu", "--results", tmp_path)
-        == 0
-    )
+    assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=3", "--results", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "Conv2d(1, 8, 3)" in printed and "Linear-27" in printed and "Total params: 11,874" in printed
     history = History(**json.loads((tmp_path / "history.json").read_text()))
@@ -56,14 +45,30 @@ def test_other_recipes_do_not_overwrite_the_assignments_results(
     small_script: Callable[..., int], tmp_path: Path
 ) -> None:
     (tmp_path / "model.pt").write_text("precious")
-    assert small_script("--recipe=sprint", "--device=cpu", "--results", tmp_path) == 0
+    assert small_script("--recipe=sprint", "--results", tmp_path) == 0
     assert (tmp_path / "model.pt").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {
         "model.pt", "sprint.pt", "sprint.json", "sprint.png", "sprint-checkpoint.pt"
     }  # fmt: skip
 
 
-def test_help_explains_every_option(capsys: pytest.CaptureFixture) -> None:
+def test_pictures_are_predicted_with_the_recipes_weights(
+    small_script: Callable[..., int], mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    results, paper = tmp_path / "results", tmp_path / "seven.png"
+    results.mkdir()
+    shutil.copy(ROOT / "results" / "best.pt", results)
+    Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
+    assert small_script("--recipe=best", f"--results={results}", "--predict", paper, paper) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in printed[:2]] == [f"{paper}: 7"] * 2
+    assert sorted(path.name for path in results.iterdir()) == ["best.pt", "predictions.png"]
+    Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
+    assert small_script("--recipe=best", f"--results={results}", "--predict", paper, tmp_path / "blank.png") == 2
+    assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
+
+
+def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         script.main(["--help"])
     assert stop.value.code == 0
@@ -145,9 +150,11 @@ BAD_CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: Split(images(), LABELS).hold_out(0, seed=1), "cannot hold out 0 of 4"),
     (lambda: fit(Net(), Split(images(), LABELS), Split(images(), LABELS), device="abacus"), "device 'abacus'"),
     (lambda: fit(Net(), Split(images(), LABELS), Split(images(), LABELS), resume=True), "resume needs a checkpoint"),
+    (lambda: predict(Net(), Batches(Split(images(), LABELS), shuffle=True)), "shuffle is True"),
     (lambda: summary(Net(), (28, 28)), r"input of size \(28, 28\)"),
     (lambda: interval([0.1]), "1 values"),
     (lambda: load_weights(Net(), ROOT / "README.md"), "README.md is damaged or holds more than"),
+    (lambda: load_weights(Net(batch_norm="none"), ROOT / "results" / "model.pt"), "not hold this network's weights"),
 ]
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from conftest import ROOT, head
-from helpers.data import Split
+from conftest import ROOT, Splits, head
+from helpers.history import History
 from helpers.intervals import T_975, answers, interval, summarise, to_markdown
 from helpers.recipe import BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES
-from helpers.study import STUDIES, read_records, run
-from tiny_study import TINY_STUDY
+from helpers.study import STUDIES, Study, do_share, read_records, run
+from tiny_study import TINY, TINY_STUDY
 
 
 def student_cdf(t: float, degrees: int, steps: int = 20_000) -> float:
@@ -26,9 +27,9 @@ def student_cdf(t: float, degrees: int, steps: int = 20_000) -> float:
     return 0.5 + width / 3 * (density[0] + density[-1] + 4 * sum(density[1:-1:2]) + 2 * sum(density[2:-1:2]))
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 4, 9, 17, 30])
+@pytest.mark.parametrize("degrees", range(1, len(T_975) + 1))
 def test_the_quantiles_are_students(degrees: int) -> None:
-    assert student_cdf(T_975[degrees - 1], degrees) == pytest.approx(0.975, abs=2e-5)
+    assert student_cdf(T_975[degrees - 1], degrees) == pytest.approx(0.975, abs=3e-5)
 
 
 def test_interval_by_hand() -> None:
@@ -56,6 +57,7 @@ def test_differences_are_paired_by_seed_whatever_the_order() -> None:
     summary = summarise(RECORDS[:3] + RECORDS[:2:-1])
     assert summary["plain"]["final"]["mean"] == pytest.approx(0.92)
     assert summary["plain"]["best"]["mean"] == pytest.approx((0.95 + 0.92 + 0.94) / 3)
+    assert summary["plain"]["train"]["mean"] == pytest.approx(0.6)
     assert "difference" not in summary["plain"]
     assert summary["worse"]["difference"]["mean"] == pytest.approx((-0.10 - 0.10 - 0.11) / 3)
     assert summary["worse"]["difference"]["sd"] == pytest.approx(statistics.stdev([-0.10, -0.10, -0.11]))
@@ -75,12 +77,13 @@ def tiny_study(results: Path, processes: int, **environment: str) -> subprocess.
     command += ["--max-restarts=1", "tests/tiny_study.py", "tiny", "--device=cpu", f"--results={results}"]
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | paths | environment, capture_output=True, text=True, timeout=120
+        command, cwd=ROOT, env=os.environ | paths | environment, capture_output=True, text=True, timeout=600
     )
 
 
 @pytest.mark.processes
-def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, mnist: tuple[Split, Split]) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, mnist: Splits) -> None:
     note = tmp_path / "kill"
     note.write_text("no dropout, seed 3")  # rank 1 has done seed 1 by then
     killed = tiny_study(tmp_path, 2, KILL_NOTE=str(note))
@@ -90,7 +93,6 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     first = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
     runs = TINY_STUDY.runs()
     assert [(record["variant"], record["seed"]) for record in first] == [(name, recipe.seed) for name, recipe in runs]
-    torch.set_num_threads(1)
     for record, (name, recipe) in zip(first, runs, strict=True):  # each depends on its recipe and seed alone
         alone = run(TINY_STUDY, name, recipe, head(mnist[0], 500), head(mnist[1], 200), "cpu")
         assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
@@ -103,6 +105,38 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     assert "| plain | 3 |" in again.stdout
     second = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
     assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
+
+
+def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("helpers.study.VALIDATION_IMAGES", 200)
+    monkeypatch.setattr(
+        "helpers.study.fit", lambda model, *splits, **_: seen.append(splits[:2]) or History({}, "cpu", {})
+    )
+    train, recipe = head(mnist[0], 700), RECIPES["sprint"]
+    run(Study({"plain": recipe}, 1, validation=True), "plain", recipe, train, None, "cpu")
+    ((rest, held_out),) = seen
+    assert (len(rest.labels), len(held_out.labels)) == (500, 200)
+    pixels = [
+        sorted(image.numpy().tobytes() for image in images)
+        for images in (torch.cat([rest.images, held_out.images]), train.images)
+    ]
+    assert pixels[0] == pixels[1]
+
+
+def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Splits
+) -> None:
+    monkeypatch.setitem(STUDIES, "tiny", TINY_STUDY)
+    monkeypatch.setattr("helpers.study.load_mnist", lambda root: (head(mnist[0], 100), head(mnist[1], 100)))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        first = do_share("tiny", tmp_path, [], ROOT / "data", "cpu")
+        stale = [{**record, "recipe": {**record["recipe"], "lr": 9.0}} for record in first[:1]]
+        (tmp_path / "plain-1.json").write_text(json.dumps(stale[0]))
+        assert do_share("tiny", tmp_path, stale, ROOT / "data", "cpu")[0]["recipe"]["lr"] == TINY.lr
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("title", STUDIES)

@@ -10,16 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.augmentation import Augmentation
+from conftest import Splits
 from helpers.cuda_graph import GraphedStep
-from helpers.data import Batches, Split
+from helpers.data import Batches
 from helpers.history import History
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.trainer import Trainer
 from helpers.training import choose_device, evaluate, fit, predict
 
-Splits = tuple[Split, Split]
 SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
 
 
@@ -33,23 +32,36 @@ def test_the_assignments_recipe() -> None:
     assert (augmentation.shift, augmentation.zoom) == (0.0, 0.0)
 
 
-def test_a_step_is_momentum_sgd_on_the_negative_log_likelihood(small_mnist: Splits) -> None:
-    recipe = Recipe(lr=0.05, dropout=0.0)
+REGULARISED = {"weight_decay": 5e-3, "label_smoothing": 0.1}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lr": 0.05}, {"lr": 0.05, "nesterov": True} | REGULARISED, {"optimizer": "adamw"} | REGULARISED]
+)
+def test_a_step_is_that_of_torchs_optimizers_on_torchs_loss(small_mnist: Splits, settings: dict) -> None:
+    recipe = Recipe(dropout=0.0, **settings)
     ours = recipe.model()
     theirs = copy.deepcopy(ours)
     trainer = Trainer(ours.train(), recipe, 1)
-    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9)
+    common = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(theirs.parameters(), **common)
+    else:
+        optimizer = torch.optim.SGD(theirs.parameters(), momentum=0.9, nesterov=recipe.nesterov, **common)
     for images, labels in list(Batches(small_mnist[0], 64))[:3]:
         loss, hits = trainer.train_step(images, labels)
         outputs = theirs(images)
-        expected = -outputs[torch.arange(len(labels)), labels].mean()
+        targets = torch.lerp(F.one_hot(labels, 10).float(), torch.tensor(0.1), recipe.label_smoothing)
+        expected = -(targets * outputs).sum(dim=1).mean()
         optimizer.zero_grad()
         expected.backward()
         optimizer.step()
         torch.testing.assert_close(loss, expected.detach())
         assert hits == (outputs.argmax(1) == labels).sum()
     for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-6)
+        # AdamW divides by the gradient's size, and so makes much of the rounding of a small one.
+        atol = 2e-4 if recipe.optimizer == "adamw" else 1e-6
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=atol)
 
 
 class Constant(nn.Module):
@@ -96,7 +108,7 @@ def test_fit_learns_and_tells_how(small_mnist: Splits) -> None:
     assert history.train_loss[-1] < history.train_loss[0]
     assert history.recipe["lr"] == 0.03
     assert history.device == "cpu"
-    assert history.versions["torch"] == torch.__version__.split("+")[0]
+    assert torch.__version__.startswith(history.versions["torch"])
     loss, accuracy = evaluate(model, Batches(small_mnist[1], 100))
     assert history.test_loss[-1] == pytest.approx(loss, rel=1e-4)
     assert history.test_accuracy[-1] == accuracy
@@ -158,14 +170,6 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("auto").type == "mps"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
-
-
-def test_augmentation_none_gives_the_plain_images(small_mnist: Splits) -> None:
-    plain = torch.cat([images for images, _ in Batches(small_mnist[0], 64)])
-    still = Augmentation(crop_probability=0.0, rotation=0.0)
-    warped = torch.cat([images for images, _ in Batches(small_mnist[0], 64, augmentation=still)])
-    torch.testing.assert_close(warped, plain, rtol=0, atol=1e-3)
-    assert F.mse_loss(warped, plain) < 1e-6
 
 
 def test_a_short_batch_does_not_count_as_warm_up_of_a_captured_step(monkeypatch: pytest.MonkeyPatch) -> None:
