@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def plot_benchmark(part: dict[str, Any]) -> Figure:
 def _ladder(axes: Axes, ladder: dict[str, Any]) -> None:
     """Draw a bar for each rung, the stock pipeline on top, with its seconds and how many times faster it is."""
     names, seconds = list(ladder["median"]), list(ladder["median"].values())
-    bars = axes.barh(names, seconds, color=[STOCK] + [OURS] * (len(names) - 1))
+    bars = axes.barh([fill(name, 24) for name in names], seconds, color=[STOCK] + [OURS] * (len(names) - 1))
     gains = [ladder["times_better"].get(name, {"medians": 1.0})["medians"] for name in names]
     labels = [f"{value:.3g} s  ({gain:.1f}x)" for value, gain in zip(seconds, gains, strict=True)]
     axes.bar_label(bars, labels, padding=4)

@@ -132,15 +132,18 @@ def speed() -> str:
         for name, label in MEASURES.items():
             if name in measured:
                 lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
+            if "sprint" in measured.get(name, {"median": {}})["median"]:
+                lines.append(f"| {label}, sprint recipe | {' | '.join(compare(measured[name], 'sprint'))} |")
         quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
         rounds = measured["settings"]["rounds"]
         parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
-def compare(measurement: dict) -> list[str]:
-    """Return the cells of a measurement: stock, this project, and how many times better that is."""
-    unit, stock, ours = measurement["unit"], *list(measurement["median"])[:2]
+def compare(measurement: dict, ours: str | None = None) -> list[str]:
+    """Return the cells of a measurement: stock, this project (its second column), and how many times better it is."""
+    stock, second, *_ = measurement["median"]
+    ours, unit = ours or second, measurement["unit"]
     reached = measurement.get("reached", {})  # a run that never got there has no time
     cells = []
     for who in (stock, ours):

@@ -28,7 +28,6 @@ from helpers.recipe import Recipe
 from helpers.training import fit
 
 RECIPE = Recipe(num_epochs=5, batch_size=50, lr=0.02, schedule="one-cycle")
-SECONDS = 0.6  # about as long as such a run takes
 SAVE_CALLS = ("fsync", "replace")
 
 
@@ -64,15 +63,20 @@ def start(folder: Path, splits: tuple[Split, Split], resume: bool, deadly_call: 
         os._exit(1)
 
 
-def kill_until_done(folder: Path, splits: tuple[Split, Split], draw: random.Random, max_kills: int) -> dict[str, int]:
-    """Train in ``folder`` with at most ``max_kills`` kills; return how many there were of each kind."""
+def kill_until_done(
+    folder: Path, splits: tuple[Split, Split], draw: random.Random, max_kills: int, seconds: float
+) -> dict[str, int]:
+    """Train in ``folder`` with at most ``max_kills`` kills, those at a random time within so many seconds.
+
+    Return how many there were of each kind.
+    """
     kills = {"at a random time": 0, **{f"before os.{call}": 0 for call in SAVE_CALLS}}
     while True:
         num_kills = sum(kills.values())
         call = draw.choice((None, *SAVE_CALLS)) if num_kills < max_kills else None
         child = start(folder, splits, (folder / "checkpoint.pt").exists(), call, draw.randrange(3))
         if call is None and num_kills < max_kills:
-            time.sleep(draw.uniform(0, SECONDS))
+            time.sleep(draw.uniform(0, seconds))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
@@ -85,7 +89,7 @@ def kill_until_done(folder: Path, splits: tuple[Split, Split], draw: random.Rand
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100, help="at least so many, over several runs")
+    parser.add_argument("--kills", type=int, default=100, help="at least this many, over several runs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw = random.Random(options.seed)
@@ -95,11 +99,13 @@ def main() -> None:
     runs = identical = leftovers = 0
     with tempfile.TemporaryDirectory() as temporary:
         untouched = Path(temporary, "untouched")
-        kill_until_done(untouched, splits, draw, max_kills=0)
+        began = time.monotonic()
+        kill_until_done(untouched, splits, draw, max_kills=0, seconds=0)
+        seconds = time.monotonic() - began
         expected = (untouched / "result.pt").read_bytes()
         while sum(total.values()) < options.kills:
             folder = Path(temporary, f"run {runs}")
-            for kind, number in kill_until_done(folder, splits, draw, max_kills=8).items():
+            for kind, number in kill_until_done(folder, splits, draw, 8, seconds).items():
                 total[kind] = total.get(kind, 0) + number
             runs += 1
             identical += (folder / "result.pt").read_bytes() == expected

@@ -1,6 +1,8 @@
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from helpers import plots
 from helpers.data import Split
 from helpers.history import History
 from helpers.model import Net
-from helpers.progress import HEADER, row
+from helpers.progress import HEADER, Progress, row
 from helpers.receptive_field import layer_table, stages
 from helpers.recipe import RECIPES
 
@@ -76,6 +78,23 @@ def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> No
 def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist: Splits, tmp_path: Path) -> None:
     plots.save_figure(draw(small_mnist[0]), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_notebook_gets_one_bar_that_is_replaced_in_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    shown: list[str] = []
+    handle = SimpleNamespace(update=lambda text, raw: shown.append(text["text/plain"]))
+    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
+    monkeypatch.setattr("IPython.display.display", lambda text, raw, display_id: shown.append("new") or handle)
+    progress = Progress(4, 100)
+    progress.finished = 1  # a resumed run
+    with progress:
+        progress.update(50, 0.5, 0.9)
+        progress.epoch(HISTORY)
+    assert shown[0] == "new" and shown.count("new") == 1
+    assert shown[-1].startswith(" 38%|") and shown[-1].endswith("loss 0.5000, accuracy 90.00%")
+    assert capsys.readouterr().out.splitlines() == [HEADER, row(HISTORY, 1)]
 
 
 def test_rows_of_the_log_are_aligned() -> None:

@@ -17,7 +17,7 @@ from helpers.history import History
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.trainer import Trainer
-from helpers.training import choose_device, evaluate, fit, predict
+from helpers.training import choose_device, evaluate, fit, place, predict
 
 SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
 
@@ -158,6 +158,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(small
     assert "\n" not in str(caught.value)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(tensor.isfinite().all() for tensor in saved["trainer"]["model"].values())
+
+
+def test_placing_changes_the_layout_and_not_the_function(small_mnist: Splits) -> None:
+    net, images = Net().eval(), next(iter(Batches(small_mnist[1], 50)))[0]
+    expected = net(images)
+    place(net, torch.device("cpu"))
+    assert net.conv4[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net.conv1[0].weight.is_contiguous()
+    torch.testing.assert_close(net(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
