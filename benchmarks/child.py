@@ -58,7 +58,8 @@ def in_child(who: str, folder: Path, device: torch.device, workers: int) -> dict
     command = [sys.executable, "-m", "benchmarks.child", who, str(folder), str(device), str(workers)]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:
-        raise OSError(f"{' '.join(command[1:])} failed: {child.stderr.strip().splitlines()[-1]}")
+        reason = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        raise OSError(f"{' '.join(command[1:])} failed: {reason}")
     return json.loads(child.stdout.splitlines()[-1])
 
 

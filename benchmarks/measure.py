@@ -31,7 +31,7 @@ def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
 
 
 class FirstBatches:
-    """The first ``num_batches`` of ``batches``; ``once_seconds`` is what beginning and ending took, as of workers."""
+    """The first ``num_batches`` of ``batches``; ``once_seconds``: what starting and stopping took, e.g. of workers."""
 
     def __init__(self, batches: Collection, num_batches: int) -> None:
         self.batches, self.num_batches = batches, num_batches

@@ -112,8 +112,8 @@ class Batches:
 
     ``shuffle`` draws a new order and ``augmentation`` new warps for every epoch, from a generator of the
     batches' own. The last batch is short where the sizes ask for it. Raises ``ValueError`` where the split is
-    empty, of another type or shape, where a label is not one of the classes, or ``batch_size`` no whole number
-    from 1 on.
+    empty, of another type or shape, where a label is not one of the classes, or where ``batch_size`` is not a
+    whole number of at least 1.
     """
 
     def __init__(

@@ -74,5 +74,5 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         model.load_state_dict(load_tensors(path))
     except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} does not hold this network's weights ({reason}): choose its own file") from error
+        reason = f"{path} does not hold this network's weights ({' '.join(str(error).split())})"
+        raise ValueError(f"{reason}: give the file that its own recipe wrote") from error

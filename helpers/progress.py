@@ -36,8 +36,8 @@ class NotebookBar(tqdm):
 class Progress:
     """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
 
-    ``finished`` is how many epochs were done before, where a run is resumed. The bar stays away where the output
-    is no terminal and no notebook; the rows are always printed.
+    ``finished`` counts the epochs done so far; ``fit`` sets it where a run is resumed. The bar stays away where the
+    output is no terminal and no notebook; the rows are always printed.
     """
 
     def __init__(self, num_epochs: int, num_images: int) -> None:

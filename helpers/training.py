@@ -50,7 +50,10 @@ def predict(model: nn.Module, batches: Batches) -> Tensor:
 
 
 def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Return mean loss and accuracy (a fraction) over the images of ``batches``, in eval mode."""
+    """Return mean loss and accuracy (a fraction) over the images of ``batches``, in eval mode.
+
+    Raises ``ValueError`` for shuffled batches.
+    """
     log_probs = predict(model, batches)
     hits = (log_probs.argmax(dim=1) == batches.labels).sum()
     return F.nll_loss(log_probs, batches.labels).item(), hits.item() / len(batches.labels)

@@ -3,7 +3,7 @@
 python tests/kill_at_random.py --kills 100     # prints one line of JSON; test_survival.py does a few
 
 Every run is a child of this process, which has imported what it needs but computed nothing, so that a new child
-costs no more than the run itself. Half of the kills come at a random time, the others in the middle of a save.
+costs no more than the run itself. About a third of the kills come at a random time, the others within a save.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,14 @@ def test_every_rung_runs(rung: Rung, folder: Path, small_mnist: Splits) -> None:
 def test_the_first_batch_and_the_memory_are_measured() -> None:
     steps = []
     contender = Contender(CPU, [(torch.zeros(2), torch.zeros(2))] * 200, lambda b: steps.extend(b), lambda: 0.5)
-    result = measure(lambda: contender, CPU)
+
+    def build() -> Contender:
+        time.sleep(0.05)
+        return contender
+
+    result = measure(build, CPU)
     assert len(steps) == 100
-    assert 0 <= result["seconds"] < 60 and result["host_mib"] >= 0 and result["gpu_mib"] == 0
+    assert 0.05 <= result["seconds"] < 60 and result["host_mib"] >= 0 and result["gpu_mib"] == 0
 
 
 def test_the_stock_pipeline_gets_the_better_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_a_signal_ends_the_script_with_one_line_and_a_whole_checkpoint(
 ) -> None:
     monkeypatch.setattr(script, "load_mnist", lambda root: small_mnist)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    arguments = ["--epochs=4000", "--batch-size=50", "--device=cpu", f"--results={tmp_path}"]
+    arguments = ["--epochs=400", "--batch-size=50", "--device=cpu", f"--results={tmp_path}"]
 
     def stop_soon() -> None:
         deadline = time.monotonic() + 60
@@ -62,6 +62,7 @@ def test_a_signal_ends_the_script_with_one_line_and_a_whole_checkpoint(
         time.sleep(0.5)
         os.kill(os.getpid(), stop)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     thread = threading.Thread(target=stop_soon, daemon=True)
     thread.start()
     try:
