@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,19 @@ def test_pictures_are_predicted_with_the_recipes_weights(
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
     assert small_script("--recipe=best", f"--results={results}", "--predict", paper, tmp_path / "blank.png") == 2
     assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_committed_weights_are_those_of_the_committed_run(name: str, mnist: Splits) -> None:
+    _, numbers, weights, _ = script.file_names(name)
+    history = History(**json.loads((ROOT / "results" / numbers).read_text()))
+    assert history.recipe == json.loads(json.dumps(asdict(RECIPES[name])))
+    assert history.num_epochs == RECIPES[name].num_epochs
+    net = RECIPES[name].model()
+    load_weights(net, ROOT / "results" / weights)
+    loss, accuracy = evaluate(net, Batches(mnist[1], 250))
+    assert accuracy == pytest.approx(history.test_accuracy[-1], abs=1.5e-4)  # one image on the edge, on another CPU
+    assert loss == pytest.approx(history.test_loss[-1], rel=1e-3)
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
