@@ -6,6 +6,7 @@ import statistics
 
 import nbformat
 import pytest
+import torch
 
 from conftest import ROOT
 from helpers import readme
@@ -57,6 +58,16 @@ def test_files_that_are_linked_or_run_are_there() -> None:
 def test_the_test_command_is_the_one_of_ci() -> None:
     (command,) = re.findall(r"^pip install .*pytest.*$", TEXT, flags=re.MULTILINE)
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_examples_run(capsys: pytest.CaptureFixture) -> None:
+    names = {"images": torch.zeros(100, 40, 40, dtype=torch.uint8), "labels": torch.arange(100) % 10}
+    examples = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, names)
+    assert capsys.readouterr().out.splitlines()[-1] == "True"
+    assert names["x"].shape == (36, 1, 40, 40)  # the last batch
 
 
 def test_the_notebook_has_the_address_of_the_project() -> None:
