@@ -63,7 +63,9 @@ def headline() -> str:
     evidence = f"median of {measured['settings']['rounds']} rounds, {spread}, {measured['machine']['cores']} cores"
     lines.append(f"| Epoch, against the stock pipeline | **{speed['medians']:.1f} times** faster | {evidence} |")
     stock, ours, _ = compare(measured["time_to_99"], "sprint")
-    lines.append(f"| Time to 99.0% test accuracy, sprint | **{ours}** instead of {stock} | one run each, on the same cores |")
+    lines.append(
+        f"| Time to 99.0% test accuracy, sprint | **{ours}** instead of {stock} | one run each, on the same cores |"
+    )
     return "\n".join(lines)
 
 
