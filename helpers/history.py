@@ -1,8 +1,7 @@
 """What a run was and how it went."""
 
-import json
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -33,7 +32,7 @@ class History:
         """Return the empty history of a run on this machine."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         versions = {package: version(package) for package in ("torch", "torchvision")}
-        return cls(json.loads(json.dumps(asdict(recipe))), name, {"python": platform.python_version(), **versions})
+        return cls(recipe.as_json(), name, {"python": platform.python_version(), **versions})
 
     @property
     def num_epochs(self) -> int:

@@ -130,9 +130,10 @@ def speed() -> str:
         title = f"**{machine['device'] if 'cuda' in kind else machine['cpu']}**, {machine['cores']} CPU cores"
         lines = ["| | stock | this project | ratio (least to greatest) |", "|---|---:|---:|---:|"]
         for name, label in MEASURES.items():
-            if name in measured:
-                lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
-            if "sprint" in measured.get(name, {"median": {}})["median"]:
+            if name not in measured:
+                continue
+            lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
+            if "sprint" in measured[name]["median"]:
                 lines.append(f"| {label}, sprint recipe | {' | '.join(compare(measured[name], 'sprint'))} |")
         quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
         rounds = measured["settings"]["rounds"]

@@ -1,6 +1,8 @@
 """Recipes: every setting of a run in one place."""
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -46,6 +48,10 @@ class Recipe:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose {' or '.join(known)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON file gives them back."""
+        return json.loads(json.dumps(asdict(self)))
 
     def model(self) -> Net:
         """Return the network that this recipe trains, its weights drawn from the recipe's seed."""

@@ -95,7 +95,7 @@ def do_share(title: str, folder: Path, known: list[dict], data: Path, device: st
     study, rank, world_size = STUDIES[title], dist.get_rank(), dist.get_world_size()
     found: list = [None] * world_size
     dist.all_gather_object(found, known + read_records(sorted(folder.glob("*.json"))))
-    wanted = {(name, recipe.seed): json.loads(json.dumps(asdict(recipe))) for name, recipe in study.runs()}
+    wanted = {(name, recipe.seed): recipe.as_json() for name, recipe in study.runs()}
     found = [[r for r in part if r["recipe"] == wanted.get((r["variant"], r["seed"]))] for part in found]
     done = {(record["variant"], record["seed"]) for records in found for record in records}
     missing = [(name, recipe) for name, recipe in study.runs() if (name, recipe.seed) not in done]
