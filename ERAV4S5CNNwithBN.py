@@ -11,10 +11,10 @@ from typing import NoReturn
 import torch
 
 from helpers.data import Batches, Split, load_mnist
-from helpers.files import atomic_write, load_weights, save_tensors
+from helpers.engine.files import atomic_write, load_weights, save_tensors
+from helpers.engine.progress import Progress
 from helpers.plots import plot_history, plot_predictions, save_figure
 from helpers.prediction import read_picture, to_mnist
-from helpers.progress import Progress
 from helpers.receptive_field import layer_table, stages, to_markdown
 from helpers.recipe import RECIPES
 from helpers.summary import summary

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.layers import BatchNorm2d, Dropout
+from helpers.engine.cpu_layers import BatchNorm2d, Dropout
 
 BatchNorm = Literal["after", "before", "none"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from helpers.augmentation import Augmentation
 from helpers.data import NUM_CLASSES, Batches, Split
-from helpers.files import atomic_write
-from helpers.history import History
+from helpers.engine.files import atomic_write
+from helpers.engine.history import History
 from helpers.receptive_field import Row
 
 TRAIN_COLOUR, TEST_COLOUR = "tab:blue", "tab:orange"

@@ -7,7 +7,7 @@ from math import inf, nan, prod
 import torch
 from torch import Tensor, nn
 
-from helpers.dataflow import FOLDED, POINTWISE, identify, see, walk
+from helpers.engine.tracing import FOLDED, POINTWISE, identify, see, walk
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
 Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): pixels, the last ones included

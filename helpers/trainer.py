@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.cuda_graph import GraphedStep
 from helpers.data import Batches
+from helpers.engine.cuda_graph import GraphedStep
 from helpers.recipe import Recipe
 
 LOOK_SECONDS = 0.5  # between two looks at a device that is never waited for otherwise

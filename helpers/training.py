@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.checkpoint import restore_run, save_run
 from helpers.data import Batches, Split
-from helpers.history import History
-from helpers.progress import Progress
+from helpers.engine.checkpoint import restore_run, save_run
+from helpers.engine.history import History
+from helpers.engine.progress import Progress
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.trainer import Trainer
 

@@ -10,7 +10,7 @@ import torch
 
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
-from helpers.history import History
+from helpers.engine.history import History
 
 ROOT = Path(__file__).parent.parent
 Splits = tuple[Split, Split]

@@ -23,7 +23,7 @@ import torch
 
 from conftest import ROOT, Splits, head
 from helpers.data import load_mnist
-from helpers.files import save_tensors
+from helpers.engine.files import save_tensors
 from helpers.recipe import Recipe
 from helpers.training import fit
 

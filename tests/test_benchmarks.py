@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import stock
-from benchmarks.child import measure, peak_bytes
-from benchmarks.contenders import Contender, our_contender, stock_contender
-from benchmarks.figures import draw
-from benchmarks.ladder import Rung, rungs, timer
-from benchmarks.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
-from benchmarks.suite import Benchmark
 from conftest import ROOT, Splits
+from evidence.benchmark import stock
+from evidence.benchmark.child import measure, peak_bytes
+from evidence.benchmark.contenders import Contender, our_contender, stock_contender
+from evidence.benchmark.figures import draw
+from evidence.benchmark.ladder import Rung, rungs, timer
+from evidence.benchmark.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
+from evidence.benchmark.suite import Benchmark
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
 from helpers.model import Net
@@ -113,7 +113,7 @@ def test_the_time_to_the_target_counts_epochs_and_says_who_did_not_reach_it(
     benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=False)
     for name in ("stock_contender", "our_contender"):
         monkeypatch.setattr(
-            f"benchmarks.suite.{name}", lambda *_, **__: Contender(CPU, [], list, curves.pop(0).__next__)
+            f"evidence.benchmark.suite.{name}", lambda *_, **__: Contender(CPU, [], list, curves.pop(0).__next__)
         )
     benchmark.to_target()
     result = report.part["time_to_99"]

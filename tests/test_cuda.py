@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from conftest import Interrupt, Splits
-from helpers.cuda_graph import WARM_UP_STEPS
 from helpers.data import Batches
+from helpers.engine.cuda_graph import WARM_UP_STEPS
 from helpers.recipe import RECIPES, Recipe
 from helpers.trainer import Trainer
 from helpers.training import fit

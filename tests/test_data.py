@@ -5,8 +5,8 @@ import torch
 from torchvision import datasets
 from torchvision.transforms import functional as TF
 
-from benchmarks.stock import linked
 from conftest import ROOT, Splits, head
+from evidence.benchmark.stock import linked
 from helpers.augmentation import Augmentation
 from helpers.data import MEAN, STD, Batches, Split
 

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from conftest import Splits
 from helpers import plots
 from helpers.data import Split
-from helpers.history import History
+from helpers.engine.history import History
+from helpers.engine.progress import HEADER, Progress, row
 from helpers.model import Net
-from helpers.progress import HEADER, Progress, row
 from helpers.receptive_field import layer_table, stages
 from helpers.recipe import RECIPES
 

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
-from helpers.files import load_weights
+from helpers.engine.files import load_weights
 from helpers.plots import plot_predictions
 from helpers.prediction import read_picture, to_mnist
 from helpers.recipe import RECIPES

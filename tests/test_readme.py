@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conftest import ROOT
-from helpers import readme
+from evidence import readme
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -17,7 +17,7 @@ TEXT = (ROOT / "README.md").read_text()
 def test_the_generated_parts_are_up_to_date() -> None:
     made = readme.render(TEXT)
     difference = "\n".join(difflib.unified_diff(TEXT.splitlines(), made.splitlines(), "README.md", "made anew", n=0))
-    assert not difference, f"run `python -m helpers.readme`:\n{difference}"
+    assert not difference, f"run `python -m evidence.readme`:\n{difference}"
 
 
 def test_no_percentage_stands_outside_of_the_generated_parts() -> None:

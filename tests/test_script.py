@@ -13,11 +13,11 @@ from PIL import Image
 
 import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Splits, head
+from evidence.intervals import interval
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
-from helpers.files import load_tensors, load_weights
-from helpers.history import History
-from helpers.intervals import interval
+from helpers.engine.files import load_tensors, load_weights
+from helpers.engine.history import History
 from helpers.model import Net
 from helpers.prediction import read_picture
 from helpers.recipe import RECIPES, Recipe

@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 from conftest import ROOT, Splits, head
-from helpers.history import History
-from helpers.intervals import T_975, answers, interval, summarise, to_markdown
+from evidence.intervals import T_975, answers, interval, summarise, to_markdown
+from evidence.study import STUDIES, Study, do_share, read_records, run
+from helpers.engine.history import History
 from helpers.recipe import BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES
-from helpers.study import STUDIES, Study, do_share, read_records, run
 from tiny_study import TINY, TINY_STUDY
 
 
@@ -109,9 +109,9 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
 
 def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("helpers.study.VALIDATION_IMAGES", 200)
+    monkeypatch.setattr("evidence.study.VALIDATION_IMAGES", 200)
     monkeypatch.setattr(
-        "helpers.study.fit", lambda model, *splits, **_: seen.append(splits[:2]) or History({}, "cpu", {})
+        "evidence.study.fit", lambda model, *splits, **_: seen.append(splits[:2]) or History({}, "cpu", {})
     )
     train, recipe = head(mnist[0], 700), RECIPES["sprint"]
     run(Study({"plain": recipe}, 1, validation=True), "plain", recipe, train, None, "cpu")
@@ -128,7 +128,7 @@ def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Splits
 ) -> None:
     monkeypatch.setitem(STUDIES, "tiny", TINY_STUDY)
-    monkeypatch.setattr("helpers.study.load_mnist", lambda root: (head(mnist[0], 100), head(mnist[1], 100)))
+    monkeypatch.setattr("evidence.study.load_mnist", lambda root: (head(mnist[0], 100), head(mnist[1], 100)))
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         first = do_share("tiny", tmp_path, [], ROOT / "data", "cpu")

@@ -18,10 +18,10 @@ import torch
 
 import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Interrupt, Splits
-from helpers import files
-from helpers.files import atomic_write, load_tensors, save_tensors
-from helpers.history import History
-from helpers.progress import HEADER
+from helpers.engine import files
+from helpers.engine.files import atomic_write, load_tensors, save_tensors
+from helpers.engine.history import History
+from helpers.engine.progress import HEADER
 from helpers.recipe import Recipe
 from helpers.training import fit
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from conftest import Splits
-from helpers.cuda_graph import GraphedStep
 from helpers.data import Batches
-from helpers.history import History
+from helpers.engine.cuda_graph import GraphedStep
+from helpers.engine.history import History
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.trainer import Trainer

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from conftest import head
-from helpers import study
+from evidence import study
 from helpers.recipe import Recipe
 
 TINY = Recipe(num_epochs=1, batch_size=50, lr=0.01)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import stock
-from benchmarks.contenders import WARM_UP_BATCHES
-from benchmarks.measure import FirstBatches, epoch_seconds
+from evidence.benchmark import stock
+from evidence.benchmark.contenders import WARM_UP_BATCHES
+from evidence.benchmark.measure import FirstBatches, epoch_seconds
 from helpers.data import Batches, Split
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe

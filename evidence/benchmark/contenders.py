@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Subset
 
-from benchmarks import stock
+from evidence.benchmark import stock
 from helpers.data import Batches, Split
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.trainer import Trainer

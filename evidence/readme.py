@@ -1,4 +1,4 @@
-"""The parts of README.md that code and results make: ``python -m helpers.readme`` writes them again."""
+"""The parts of README.md that code and results make: ``python -m evidence.readme`` writes them again."""
 
 import ast
 import json
@@ -6,8 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from helpers.files import atomic_write
-from helpers.intervals import answers, percent, to_markdown
+from evidence.intervals import answers, percent, to_markdown
+from helpers.engine.files import atomic_write
 from helpers.model import Net
 from helpers.receptive_field import layer_table, stages
 from helpers.receptive_field import to_markdown as layers_to_markdown

@@ -106,7 +106,7 @@ def see(label: str, kind: str, layer: nn.Module | None, branches: Sequence[tuple
     ):
         raise ValueError(
             f"{label} cannot be followed: which positions it reads is not known; if each unit reads its own position "
-            "alone, add it to POINTWISE in helpers/dataflow.py"
+            "alone, add it to POINTWISE in helpers/engine/tracing.py"
         )
     span = (kernel - 1) * dilation
     missing = (out - 1) * stride + span + 1 - n  # positions that the windows need beyond the map's, or leave of them

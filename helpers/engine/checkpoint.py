@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers.files import load_tensors, save_tensors
-from helpers.history import History
+from helpers.engine.files import load_tensors, save_tensors
+from helpers.engine.history import History
 from helpers.trainer import Trainer
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from helpers.files import atomic_write
+from helpers.engine.files import atomic_write
 
 Rounds = dict[str, list[float]]
 

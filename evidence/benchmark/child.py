@@ -1,4 +1,4 @@
-"""Start-up and memory of one pipeline, in a process of its own: python -m benchmarks.child stock|ours ..."""
+"""Start-up and memory of one pipeline, in a process of its own: python -m evidence.benchmark.child stock|ours ..."""
 
 import argparse
 import json
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.contenders import Contender, our_contender, stock_contender
-from benchmarks.measure import FirstBatches, seconds_of
+from evidence.benchmark.contenders import Contender, our_contender, stock_contender
+from evidence.benchmark.measure import FirstBatches, seconds_of
 from helpers.data import load_mnist
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TRAINING_STEPS = 100
 MIB = 2**20
 
@@ -55,7 +55,7 @@ def measure(build: Callable[[], Contender], device: torch.device) -> dict[str, f
 
 def in_child(who: str, folder: Path, device: torch.device, workers: int) -> dict[str, float]:
     """Return what ``measure`` gives for ``stock`` or ``ours`` in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.child", who, str(folder), str(device), str(workers)]
+    command = [sys.executable, "-m", "evidence.benchmark.child", who, str(folder), str(device), str(workers)]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:
         reason = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]

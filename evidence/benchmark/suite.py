@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import stock
-from benchmarks.child import in_child
-from benchmarks.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
-from benchmarks.ladder import rungs, timer
-from benchmarks.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise
+from evidence.benchmark import stock
+from evidence.benchmark.child import in_child
+from evidence.benchmark.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
+from evidence.benchmark.ladder import rungs, timer
+from evidence.benchmark.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise
 from helpers.data import Split, load_mnist
 from helpers.recipe import ASSIGNMENT, RECIPES
 from helpers.training import fit
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parents[2] / "data"
 TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
 TARGET = 0.99
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)

@@ -1,4 +1,4 @@
-"""The benchmark's figure, drawn from results/benchmark.json: python -m benchmarks.figures [results folder]"""
+"""The benchmark's figure, drawn from results/benchmark.json: python -m evidence.benchmark.figures [results folder]"""
 
 import json
 import sys

@@ -1,13 +1,13 @@
-"""Measure the stock pipeline and this project's side by side: python -m benchmarks.pipeline [--quick]"""
+"""Measure the stock pipeline and this project's side by side: python -m evidence.benchmark [--quick]"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import stock
-from benchmarks.figures import draw
-from benchmarks.measure import Report, describe_machine
-from benchmarks.suite import DATA, Benchmark
+from evidence.benchmark import stock
+from evidence.benchmark.figures import draw
+from evidence.benchmark.measure import Report, describe_machine
+from evidence.benchmark.suite import DATA, Benchmark
 from helpers.training import choose_device
 
 

@@ -1,8 +1,8 @@
 """Studies: many runs, each written as soon as it is done, merged into means, intervals and paired differences.
 
-On this machine, one process per core or GPU:  python -m helpers.study ablation
+On this machine, one process per core or GPU:  python -m evidence.study ablation
 On two machines of eight GPUs each, no shared folder needed, on both:
-    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m helpers.study ablation
+    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 -m evidence.study ablation
 """
 
 import argparse
@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.run import main as torchrun
 
+from evidence.intervals import summarise, to_markdown
 from helpers.data import Split, load_mnist
-from helpers.files import atomic_write
-from helpers.intervals import summarise, to_markdown
+from helpers.engine.files import atomic_write
 from helpers.plots import plot_intervals, save_figure
 from helpers.recipe import ASSIGNMENT, BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES, Recipe
 from helpers.training import choose_device, fit
@@ -126,7 +126,7 @@ def main() -> None:
     if "RANK" not in os.environ:
         workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else os.cpu_count())
         torchrun(
-            ["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "helpers.study", *sys.argv[1:]]
+            ["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *sys.argv[1:]]
         )
         return
 

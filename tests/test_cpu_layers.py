@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.layers import BatchNorm2d, Dropout
+from helpers.engine.cpu_layers import BatchNorm2d, Dropout
 
 CHANNELS_LAST = torch.channels_last
 

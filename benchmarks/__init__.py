@@ -1,1 +1,0 @@
-"""What is measured against the stock pipeline, side by side: ``python -m benchmarks.pipeline``."""

@@ -1,0 +1,1 @@
+"""What is measured against the stock pipeline, side by side: ``python -m evidence.benchmark``."""
