@@ -4,12 +4,13 @@ import argparse
 import json
 import signal
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
+from evidence.committed import RESULTS, what_it_means
 from helpers.data import Batches, Split, load_mnist
 from helpers.engine.files import atomic_write, load_weights, save_tensors
 from helpers.engine.progress import Progress
@@ -20,6 +21,9 @@ from helpers.recipe import RECIPES
 from helpers.summary import summary
 from helpers.training import fit, predict
 
+DATA = Path(__file__).resolve().parent / "data"
+RUNS = Path("runs")
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the options are in ``--help``."""
@@ -29,19 +33,23 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, default="assignment", help="which settings to train by")
+    add("--recipe", choices=RECIPES, help="which settings to use: assignment; for --predict best")
     add("--epochs", type=int, metavar="N", help="passes through the training images", default=argparse.SUPPRESS)
     add("--batch-size", type=int, metavar="N", help="images per step", default=argparse.SUPPRESS)
     add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
     add("--seed", type=int, help="of weights, order, augmentation and dropout", default=argparse.SUPPRESS)
-    add("--device", default="auto", help="cpu, cuda, mps or auto")
-    add("--data", type=Path, default=Path("data"), help="folder that holds MNIST/raw")
-    add("--results", type=Path, default=Path("results"), help="folder for figure, history, weights and checkpoint")
-    add("--predict", type=Path, nargs="+", metavar="PICTURE", help="say which digits these pictures show; do not train")
+    add("--device", default="auto", help="cpu, cuda, mps or auto (the default)")
+    add("--data", type=Path, default=DATA, metavar="FOLDER", help="holds MNIST/raw; this project's data by default")
+    add("--results", type=Path, metavar="FOLDER", help="for all that is written: runs/RECIPE by default")
     add("--resume", action="store_true", help="go on from the checkpoint in the results folder")
-    return parser.parse_args(arguments)
+    add("--predict", type=Path, nargs="+", metavar="PICTURE", help="say which digits these pictures show; do not train")
+    add("--weights", type=Path, metavar="FILE", help="to predict with: by default your own run's, else the committed")
+    options = parser.parse_args(arguments)
+    options.recipe = options.recipe or ("best" if options.predict else "assignment")
+    options.results = options.results or RUNS / options.recipe
+    return options
 
 
 def run(options: argparse.Namespace) -> None:
@@ -53,30 +61,31 @@ def run(options: argparse.Namespace) -> None:
     model = recipe.model()
     print(to_markdown(stages(layer_table(model))), summary(model), sep="\n\n", end="\n\n")
 
-    figure, numbers, weights, checkpoint = (options.results / name for name in file_names(options.recipe))
     history = fit(
         model,
         train,
         test,
         recipe,
         device=options.device,
-        checkpoint=checkpoint,
+        checkpoint=options.results / "checkpoint.pt",
         resume=options.resume,
         progress=Progress(recipe.num_epochs, len(train.labels)),
     )
-    save_figure(plot_history(history), figure)
-    atomic_write(numbers, json.dumps(asdict(history), indent=1) + "\n")
-    save_tensors(weights, model.cpu().state_dict())
+    save_figure(plot_history(history), options.results / "results.png")
+    atomic_write(options.results / "history.json", json.dumps(history.as_dict(), indent=1) + "\n")
+    save_tensors(options.results / "model.pt", model.cpu().state_dict())
     print(f"\ntrain accuracy {history.train_accuracy[-1]:.2%}, test accuracy {history.test_accuracy[-1]:.2%}")
-    print(f"written: {figure}, {numbers}, {weights}")
+    print(what_it_means(history.test_accuracy[-1], options.recipe, recipe.as_json()))
+    print(f"written to {options.results}: history.json, model.pt and, to look at, results.png")
 
 
 def predict_pictures(options: argparse.Namespace) -> None:
     """Print what the trained network reads on each picture, and draw what it was shown beside its answer."""
     images = torch.stack([digit_on(path) for path in options.predict])
     model = RECIPES[options.recipe].model()
-    weights = options.results / file_names(options.recipe)[2]
+    weights = options.weights or weights_of(options.recipe)
     load_weights(model, weights)
+    print(f"weights: {weights}")
     log_probs = predict(model, Batches(Split(images, torch.zeros(len(images), dtype=torch.int64))))
     for path, probabilities in zip(options.predict, log_probs.exp(), strict=True):
         best = probabilities.topk(3)
@@ -87,19 +96,18 @@ def predict_pictures(options: argparse.Namespace) -> None:
     print(f"written: {figure}")
 
 
+def weights_of(recipe: str) -> Path:
+    """Return the weights of your own run of this recipe where there is one, else the committed ones."""
+    own = RUNS / recipe / "model.pt"
+    return own if own.exists() else RESULTS / recipe / "model.pt"
+
+
 def digit_on(path: Path) -> torch.Tensor:
     """Return the digit on the picture at ``path`` as MNIST would have it; errors name the picture."""
     try:
         return to_mnist(read_picture(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def file_names(recipe: str) -> tuple[str, str, str, str]:
-    """Return the names of figure, history, weights and checkpoint; other recipes do not overwrite the assignment's."""
-    if recipe == "assignment":
-        return "results.png", "history.json", "model.pt", "checkpoint.pt"
-    return f"{recipe}.png", f"{recipe}.json", f"{recipe}.pt", f"{recipe}-checkpoint.pt"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,6 +3,11 @@
 import math
 import statistics
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from helpers.plots import TEST_COLOUR, new_figure
+
 # Student's t, 97.5% quantile for 1 to 30 degrees of freedom (any table of the distribution).
 T_975 = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
@@ -20,6 +25,15 @@ def interval(values: list[float]) -> dict[str, float]:
     spread = statistics.stdev(values)
     half_width = T_975[len(values) - 2] * spread / math.sqrt(len(values))
     return {"n": len(values), "mean": statistics.fmean(values), "sd": spread, "half_width": half_width}
+
+
+def one_seed(values: dict[str, float]) -> tuple[float, float]:
+    """Return the bounds between which one more seed falls with 95% probability, from what ``interval`` returned.
+
+    That is Student's prediction interval, t sd sqrt(1 + 1/n) to either side of the mean: wider than the mean's own.
+    """
+    half_width = values["half_width"] * math.sqrt(values["n"] + 1)
+    return values["mean"] - half_width, values["mean"] + half_width
 
 
 def summarise(records: list[dict]) -> dict[str, dict]:
@@ -83,3 +97,18 @@ def answers(summary: dict[str, dict]) -> list[str]:
         shown = "a real difference" if points > half_width else "no difference that these seeds can show"
         sentences.append(f"**{variant}**: {measured}: {shown}.")
     return sentences
+
+
+def plot_intervals(summary: dict[str, dict]) -> Figure:
+    """Return final test (or validation) accuracies of a study's variants: means with 95% intervals, n in the label."""
+    figure = new_figure(8, 0.9 + 0.45 * len(summary))
+    axes = figure.subplots()
+    names = [f"{name} (n = {values['final']['n']})" for name, values in summary.items()]
+    means = [values["final"]["mean"] for values in summary.values()]
+    widths = [values["final"]["half_width"] for values in summary.values()]
+    axes.errorbar(means, names, xerr=widths, fmt="o", capsize=4, color=TEST_COLOUR)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.set_xlabel("accuracy after the last epoch (% of images), mean and its 95% interval")
+    axes.grid(axis="x", alpha=0.3)
+    return figure

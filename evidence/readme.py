@@ -6,13 +6,13 @@ import re
 import tomllib
 from pathlib import Path
 
+from evidence.committed import ROOT, read_json, study_of
 from evidence.intervals import answers, percent, to_markdown
 from helpers.engine.files import atomic_write
 from helpers.model import Net
 from helpers.receptive_field import layer_table, stages
 from helpers.receptive_field import to_markdown as layers_to_markdown
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOK = "ERAV4S5CNNwithBN.ipynb"
 MEASURES = {
     "data_pipeline": "data pipeline alone",
@@ -26,14 +26,9 @@ MEASURES = {
 }
 
 
-def read_json(name: str) -> dict:
-    """Return ``results/NAME.json``."""
-    return json.loads((ROOT / "results" / f"{name}.json").read_text())
-
-
 def badge() -> str:
     """Return the Colab badge; the repository's address is set in pyproject.toml."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
     address = urls["notebook"].replace("https://github.com/", "https://colab.research.google.com/github/")
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 
@@ -41,11 +36,10 @@ def badge() -> str:
 def headline() -> str:
     """Return the table that says it all."""
     rows = layer_table(Net())
-    study = read_json("study")
-    variants = {
-        "Assignment's recipe, 20 epochs": study["ablation"]["summary"]["assignment"],
-        "Sprint, **one** epoch": study["recipes"]["summary"]["sprint"],
-        "Best recipe, 20 epochs": study["recipes"]["summary"]["best"],
+    recipes = {
+        "Assignment's recipe, 20 epochs": "assignment",
+        "Sprint, **one** epoch": "sprint",
+        "Best recipe, 20 epochs": "best",
     }
     lines = ["| | | evidence |", "|---|---|---|"]
     lines.append(f"| Parameters | **{sum(row.params for row in rows):,}** | counted, and predicted by hand |")
@@ -53,8 +47,8 @@ def headline() -> str:
         "| Receptive field | **{}×{}** of 28×28 pixels | ".format(*rows[-1].receptive_field)
         + "computed, and measured |"
     )
-    for name, summary in variants.items():
-        final = summary["final"]
+    for name, recipe in recipes.items():
+        final = study_of(recipe)["summary"]["final"]
         evidence = f"mean of n = {final['n']} seeds, sd {final['sd'] * 100:.2f}, last epoch, 95% interval"
         lines.append(f"| {name} | **{percent(final)}** test accuracy | {evidence} |")
     measured = read_json("benchmark")["cpu"]
@@ -71,7 +65,7 @@ def headline() -> str:
 
 def run() -> str:
     """Return a sentence on the committed run of the default recipe."""
-    history = read_json("history")
+    history = read_json("assignment/history")
     return (
         f"*The committed run: seed {history['recipe']['seed']}, {len(history['seconds'])} epochs in "
         f"{sum(history['seconds']) / 60:.1f} minutes ({history['device']}), train accuracy "
@@ -82,7 +76,7 @@ def run() -> str:
 
 def sections() -> str:
     """Return the notebook's sections, each with a link."""
-    cells = json.loads((ROOT / NOTEBOOK).read_text())["cells"]
+    cells = json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     headings = re.findall(r"^## (.*)", prose, flags=re.MULTILINE)
     return "\n".join(f"* [{heading}]({NOTEBOOK}#{heading.replace(' ', '-')})" for heading in headings)
@@ -96,8 +90,8 @@ def layers() -> str:
 def studies() -> str:
     """Return the ablation's table with a sentence on each variant, and the tables of the candidates."""
     study = read_json("study")
-    runs = study["recipes"]["runs"]
-    lowest = min(min(record["test_accuracy"][-3:]) for record in runs if record["variant"] == "best")
+    runs = study_of("best")["runs"]
+    lowest = min(min(record["test_accuracy"][-3:]) for record in runs)
     versions = ", ".join(f"{name} {version}" for name, version in runs[0]["versions"].items())
     parts = [
         "**What batch normalization buys**, and the recipe's other parts (test accuracy, 20 epochs):",
@@ -159,13 +153,20 @@ def compare(measurement: dict, ours: str | None = None) -> list[str]:
 
 
 def files() -> str:
-    """Return a list of the modules with the first line of each."""
-    lines = []
-    for path in sorted((ROOT / "helpers").glob("[a-z]*.py")):
-        first = ast.get_docstring(ast.parse(path.read_text())).splitlines()[0]
-        name = path.relative_to(ROOT).as_posix()
-        lines.append(f"* [`{name}`]({name}): {first}")
-    return "\n".join(lines)
+    """Return the modules of the three parts, each with its first line."""
+    parts = []
+    for folder in ("helpers", "helpers/engine", "evidence", "evidence/benchmark"):
+        lines = [f"**`{folder}/`**: {first_line(ROOT / folder / '__init__.py')}", ""]
+        for path in sorted((ROOT / folder).glob("[a-z]*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            lines.append(f"* [`{path.name}`]({name}): {first_line(path)}")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def first_line(module: Path) -> str:
+    """Return the first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").splitlines()[0]
 
 
 def render(text: str) -> str:
@@ -182,4 +183,4 @@ def render(text: str) -> str:
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    atomic_write(readme, render(readme.read_text()))
+    atomic_write(readme, render(readme.read_text(encoding="utf-8")))

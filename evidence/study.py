@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,12 +18,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.run import main as torchrun
 
-from evidence.intervals import summarise, to_markdown
+from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
+from evidence.intervals import plot_intervals, summarise, to_markdown
 from helpers.data import Split, load_mnist
+from helpers.engine.device import choose_device
 from helpers.engine.files import atomic_write
-from helpers.plots import plot_intervals, save_figure
-from helpers.recipe import ASSIGNMENT, BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES, Recipe
-from helpers.training import choose_device, fit
+from helpers.plots import save_figure
+from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
+from helpers.training import fit
 
 VALIDATION_IMAGES = 5000
 DECIMALS = 6
@@ -68,7 +70,7 @@ def run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, devi
     """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves."""
     if study.validation:
         train, test = train.hold_out(VALIDATION_IMAGES, seed=recipe.seed)
-    record = {"variant": name, "seed": recipe.seed, **asdict(fit(recipe.model(), train, test, recipe, device=device))}
+    record = {"variant": name, "seed": recipe.seed, **fit(recipe.model(), train, test, recipe, device=device).as_dict()}
     return {
         key: [round(number, DECIMALS) for number in value] if isinstance(value, list) else value
         for key, value in record.items()
@@ -80,7 +82,7 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
     records = []
     for path in paths:
         try:
-            records.append(json.loads(path.read_text()))
+            records.append(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ValueError(f"{path} is no record of a run: remove it, and its run is done again") from error
     return records
@@ -138,7 +140,7 @@ def main() -> None:
     store = dist.PrefixStore(f"restart {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
     path = options.results / "study.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known = content.get(options.study, {}).get("runs", [])
     records = do_share(options.study, options.results / "runs" / options.study, known, options.data, device.type)
     if records is not None:

@@ -1,1 +1,13 @@
-"""Reusable parts of the notebook: data, model, layer table, summary, training, checkpoints, plots and studies."""
+"""The lesson: what the notebook imports, a module for each part of its story.
+
+In the order of the notebook's sections:
+
+2. Data: ``data``, and ``augmentation`` for what a training image goes through
+3. The network: ``model``; its layer table: ``receptive_field``
+4. torchsummary's summary: ``summary``
+5. Training: ``recipe`` for the settings, ``training`` for step, epoch, evaluation and run, ``plots`` for the curves
+6. Errors: ``inspection``
+7. Digits that it was not made for: ``inspection``; your own: ``prediction``
+
+``engine`` makes all this safe and fast; to understand the lesson, nobody needs it.
+"""

@@ -6,8 +6,6 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.engine.cpu_layers import BatchNorm2d, Dropout
-
 BatchNorm = Literal["after", "before", "none"]
 
 
@@ -19,9 +17,9 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int, batch_norm
     """
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=batch_norm == "none")
     if batch_norm == "after":
-        return nn.Sequential(conv, nn.ReLU(inplace=True), BatchNorm2d(out_channels))
+        return nn.Sequential(conv, nn.ReLU(inplace=True), nn.BatchNorm2d(out_channels))
     if batch_norm == "before":
-        return nn.Sequential(conv, BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+        return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
     if batch_norm == "none":
         return nn.Sequential(conv, nn.ReLU(inplace=True))
     raise ValueError(f"batch_norm is {batch_norm!r}: choose after, before or none (its place by the ReLU)")
@@ -39,12 +37,12 @@ class Net(nn.Module):
         block = partial(conv_block, batch_norm=batch_norm)
         self.conv1 = block(1, 8, 3)
         self.conv2 = block(8, 16, 3)
-        self.pool1 = nn.Sequential(nn.MaxPool2d(2, 2), Dropout(dropout))
+        self.pool1 = nn.Sequential(nn.MaxPool2d(2, 2), nn.Dropout(dropout))
         self.conv3 = block(16, 32, 1)
         self.conv4 = block(32, 16, 3)
-        self.conv5 = nn.Sequential(*block(16, 8, 3), Dropout(dropout))
-        self.conv6 = nn.Sequential(*block(8, 16, 1), Dropout(dropout))
-        self.conv7 = nn.Sequential(*block(16, 8, 3), Dropout(dropout))
+        self.conv5 = nn.Sequential(*block(16, 8, 3), nn.Dropout(dropout))
+        self.conv6 = nn.Sequential(*block(8, 16, 1), nn.Dropout(dropout))
+        self.conv7 = nn.Sequential(*block(16, 8, 3), nn.Dropout(dropout))
         self.fc = nn.Linear(8 * 6 * 6, 10)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28)

@@ -1,7 +1,7 @@
-"""Recipes: every setting of a run in one place."""
+"""Recipes: every setting of a run in one place, and the three that this project trains."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -59,54 +59,34 @@ class Recipe:
         return Net(self.dropout, self.batch_norm)
 
 
+# The course's own recipe: 20 epochs of SGD with momentum at a small, constant rate.
 ASSIGNMENT = Recipe()
 
-# One epoch has no time to overfit: hardly any augmentation and no dropout, the learning rate up and down once.
-SPRINT_CANDIDATES = {
-    "AdamW": Recipe(
-        num_epochs=1,
-        optimizer="adamw",
-        lr=0.02,
-        weight_decay=0.05,
-        schedule="one-cycle",
-        warm_up=0.2,
-        dropout=0.0,
-        augmentation=Augmentation(crop_probability=0.0, rotation=0.0, shift=0.03),
-    ),
-}
-SPRINT_CANDIDATES["AdamW, smooth labels"] = replace(SPRINT_CANDIDATES["AdamW"], label_smoothing=0.05)
-SPRINT_CANDIDATES["AdamW, smoother labels"] = replace(SPRINT_CANDIDATES["AdamW"], label_smoothing=0.1)
-SPRINT_CANDIDATES["SGD, smooth labels"] = replace(
-    SPRINT_CANDIDATES["AdamW, smooth labels"], optimizer="sgd", nesterov=True, lr=0.1, weight_decay=0.0
+SPRINT = Recipe(
+    num_epochs=1,  # the point of it
+    optimizer="adamw",  # takes large steps in every layer from the first batch on
+    lr=0.02,  # twenty times the assignment's: one epoch has 938 steps to get there
+    weight_decay=0.05,  # shrinks weights by up to a thousandth a step, and stands in for the dropout that is missing
+    schedule="one-cycle",  # a high rate is only of use if it ends low
+    warm_up=0.2,  # batch norm's statistics are settled long before; the rest of the steps goes down
+    label_smoothing=0.05,  # in one epoch the network has no time to become too sure by itself
+    dropout=0.0,  # nothing to regularise: no image is seen twice
+    augmentation=Augmentation(crop_probability=0.0, rotation=0.0, shift=0.03),  # hardly any, for the same reason
 )
 
-# Twenty epochs: milder warps than the assignment's, but more kinds of them, and no dropout.
-BEST_CANDIDATES = {
-    "SGD": Recipe(
-        optimizer="sgd",
-        lr=0.05,
-        nesterov=True,
-        weight_decay=5e-5,
-        schedule="one-cycle",
-        dropout=0.0,
-        augmentation=Augmentation(crop_probability=0.0, rotation=8.0, shift=0.05, zoom=0.07),
+BEST = Recipe(
+    lr=0.05,  # fifty times the assignment's, at its peak
+    nesterov=True,  # costs nothing and steadies large steps
+    weight_decay=5e-5,  # little: batch norm makes the size of a weight matter less
+    schedule="one-cycle",  # up while the weights find their region, down to 0 so that they settle in it
+    dropout=0.0,  # warps regularise instead; 11,874 weights cannot spare any
+    augmentation=Augmentation(
+        crop_probability=0.0,  # zoom takes the place of the crop
+        rotation=8.0,  # degrees; half the assignment's, because the other warps come on top
+        shift=0.05,  # of the side: 1.4 pixels
+        zoom=0.07,
+        elastic=0.6,  # pixels; bent strokes, as another hand would write them
     ),
-}
-BEST_CANDIDATES["SGD, elastic"] = replace(
-    BEST_CANDIDATES["SGD"], augmentation=replace(BEST_CANDIDATES["SGD"].augmentation, elastic=0.6)
-)
-BEST_CANDIDATES["SGD, more elastic"] = replace(
-    BEST_CANDIDATES["SGD"], augmentation=replace(BEST_CANDIDATES["SGD"].augmentation, elastic=0.9)
-)
-BEST_CANDIDATES["AdamW"] = replace(
-    BEST_CANDIDATES["SGD"], optimizer="adamw", nesterov=False, lr=0.01, weight_decay=0.01
-)
-BEST_CANDIDATES["AdamW, elastic"] = replace(
-    BEST_CANDIDATES["AdamW"], augmentation=BEST_CANDIDATES["SGD, elastic"].augmentation
 )
 
-RECIPES = {
-    "assignment": ASSIGNMENT,
-    "sprint": SPRINT_CANDIDATES["AdamW, smooth labels"],
-    "best": BEST_CANDIDATES["SGD, elastic"],
-}
+RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "best": BEST}

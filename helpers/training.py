@@ -1,37 +1,97 @@
-"""A whole run: train by a recipe, evaluate after each epoch, save as it goes."""
+"""Training: one step, one epoch, evaluation, and a whole run by a recipe."""
 
-import math
-import time
-from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.data import Batches, Split
-from helpers.engine.checkpoint import restore_run, save_run
+from helpers.engine.checkpoint import Checkpoint
+from helpers.engine.cuda_graph import GraphedStep
+from helpers.engine.device import choose_device, place, reproducibly
 from helpers.engine.history import History
+from helpers.engine.meter import Meter, Report
 from helpers.engine.progress import Progress
+from helpers.engine.run import run_epochs
 from helpers.recipe import ASSIGNMENT, Recipe
-from helpers.trainer import Trainer
 
 EVALUATION_BATCH = 250
-reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True)
 
 
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else MPS, else the CPU.
+class Trainer:
+    """A model with what changes it: the optimizer and its learning rate schedule."""
 
-    Raises ``ValueError`` for a name that is unknown or whose device is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    names = [device for device in there if there[device]]
-    if name == "auto":
-        return torch.device(names[0])
-    if name not in names:
-        raise ValueError(f"device {name!r} is unknown or not there: choose {', '.join(names)} or auto")
-    return torch.device(name)
+    def __init__(self, model: nn.Module, recipe: Recipe, batches_per_epoch: int) -> None:
+        self.model, self.recipe = model, recipe
+        self.device = next(model.parameters()).device
+        self.optimizer = make_optimizer(model, recipe, self.device)
+        self.schedule = None
+        if recipe.schedule == "one-cycle":
+            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer,
+                recipe.lr,
+                total_steps=recipe.num_epochs * batches_per_epoch,
+                pct_start=recipe.warm_up,
+                cycle_momentum=False,  # its default would change the momentum at every step, too
+            )
+        self.step = GraphedStep(self.train_step) if self.device.type == "cuda" else self.train_step
+
+    def train_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Learn from one batch; return its mean loss and how many were right, both still on the device."""
+        log_probs = self.model(images)  # (B, 10)
+        loss = F.nll_loss(log_probs, labels)
+        if self.recipe.label_smoothing:
+            loss = torch.lerp(loss, -log_probs.mean(), self.recipe.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), (log_probs.argmax(dim=1) == labels).sum()
+
+    def train_epoch(self, batches: Batches, report: Report | None = None) -> tuple[float, float]:
+        """Learn from all batches once; return mean loss and accuracy over their images.
+
+        About twice a second ``report(num_images, loss, accuracy)`` is told how far it is; nothing else waits for
+        the device. Raises ``FloatingPointError`` where a loss is not finite.
+        """
+        self.model.train()
+        meter = Meter(len(batches), self.device, report)
+        for images, labels in batches:
+            loss, hits = self.step(images, labels)
+            meter.add(loss, hits, len(labels))
+            if self.schedule:
+                self.schedule.step()
+        return meter.loss, meter.accuracy
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold for the run to go on as if it had never stopped."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what ``state`` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule:
+            self.schedule.load_state_dict(state["schedule"])
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer for the parameters of ``model``, which lie on ``device``."""
+    on_cuda = device.type == "cuda"
+    # A step captured as a CUDA graph reads its learning rate from the device, where the schedule sets it.
+    settings = {
+        "lr": torch.tensor(recipe.lr, device=device) if on_cuda else recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "fused": on_cuda or device.type == "cpu",
+    }
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **settings)
+    return torch.optim.AdamW(model.parameters(), capturable=on_cuda, **settings)
 
 
 @torch.no_grad()
@@ -59,17 +119,6 @@ def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:
     return F.nll_loss(log_probs, batches.labels).item(), hits.item() / len(batches.labels)
 
 
-def place(model: nn.Module, device: torch.device) -> None:
-    """Move ``model`` to ``device``, its convolutions in the layout that is fastest there.
-
-    On a CPU that is channels last, except for images with one channel, whose convolution it would slow down.
-    """
-    model.to(device)
-    for module in model.modules():
-        if device.type == "cpu" and isinstance(module, nn.Conv2d) and module.in_channels > 1:
-            module.to(memory_format=torch.channels_last)
-
-
 def fit(
     model: nn.Module,
     train: Split,
@@ -83,54 +132,27 @@ def fit(
 ) -> History:
     """Train ``model`` by ``recipe`` on ``train``, evaluate it on ``test`` after each epoch, return the history.
 
-    The model is trained in place and left on the device; torch's global generator is seeded for each epoch. Each
-    epoch draws from random numbers of its own, derived from the recipe's seed, so that with ``checkpoint``, a file
-    written before the first epoch and after each, ``resume`` leads to the same end as a run that never stopped.
-
-    Raises ``FloatingPointError`` where a loss is not finite; ``ValueError`` for an unknown device, for ``resume``
-    without a checkpoint or with one of another run; ``OSError`` where it cannot be read or written.
+    The model is trained in place and left on the device. Each epoch draws from random numbers of its own, derived
+    from the recipe's seed, so that with ``checkpoint``, a file written before the first epoch and after each,
+    ``resume`` leads to the same end as a run that never stopped. Raises ``FloatingPointError`` where a loss is not
+    finite, ``ValueError`` for an unknown device or a checkpoint of another run, ``OSError`` for an unreadable one.
     """
-    if resume and checkpoint is None:
-        raise ValueError("resume needs a checkpoint: name its file")
     chosen = choose_device(device)
     place(model, chosen)
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=chosen)
     test_batches = Batches(test, EVALUATION_BATCH, device=chosen)
     trainer = Trainer(model, recipe, len(batches))
-    history = History.of(recipe, chosen)
+
+    @reproducibly
+    def train_and_test(order_seed: int, report: Report | None) -> tuple[float, float, float, float]:
+        batches.generator.manual_seed(order_seed)
+        return *trainer.train_epoch(batches, report), *evaluate(model, test_batches)
+
+    file = Checkpoint(checkpoint, trainer.state, trainer.load_state)
+    history = History.begin(recipe.as_json(), chosen)
     if resume:
-        history = restore_run(checkpoint, trainer, history)
-    elif checkpoint:
-        save_run(checkpoint, trainer, history)
-    seeds = torch.randint(2**62, (recipe.num_epochs, 2), generator=torch.Generator().manual_seed(recipe.seed))
-    if progress:
-        progress.finished = history.num_epochs
-    with progress or nullcontext():
-        for epoch in range(history.num_epochs, recipe.num_epochs):
-            start = time.perf_counter()
-            order_seed, dropout_seed = seeds[epoch].tolist()
-            batches.generator.manual_seed(order_seed)
-            torch.manual_seed(dropout_seed)
-            try:
-                metrics = learn_and_evaluate(trainer, batches, test_batches, progress)
-            except FloatingPointError as error:
-                lr = float(trainer.optimizer.param_groups[0]["lr"])
-                raise FloatingPointError(f"epoch {epoch + 1}: {error} at lr {lr:g}: choose a lower lr") from None
-            history.append(*metrics, time.perf_counter() - start)
-            if checkpoint:
-                save_run(checkpoint, trainer, history)
-            if progress:
-                progress.epoch(history)
+        history = file.restore(history, chosen)
+    else:
+        file.save(history)
+    run_epochs(train_and_test, history, recipe.num_epochs, recipe.seed, file.save, progress)
     return history
-
-
-@reproducibly
-def learn_and_evaluate(
-    trainer: Trainer, batches: Batches, test_batches: Batches, progress: Progress | None
-) -> tuple[float, float, float, float]:
-    """Train for one epoch; return train loss, train accuracy, test loss and test accuracy, all finite."""
-    train = trainer.train_epoch(batches, progress.update if progress else None)
-    test = evaluate(trainer.model, test_batches)
-    if not math.isfinite(test[0]):
-        raise FloatingPointError(f"after the last batch the test loss is {test[0]}")
-    return *train, *test

@@ -14,7 +14,6 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -35,7 +34,7 @@ def train(folder: Path, splits: Splits, resume: bool) -> None:
     torch.set_num_threads(1)
     model = RECIPE.model()
     history = fit(model, *splits, RECIPE, device="cpu", checkpoint=folder / "checkpoint.pt", resume=resume)
-    save_tensors(folder / "result.pt", {"model": model.state_dict(), "history": {**asdict(history), "seconds": []}})
+    save_tensors(folder / "result.pt", {"model": model.state_dict(), "history": {**history.as_dict(), "seconds": []}})
 
 
 def die_in_a_save(call: str, countdown: int) -> None:

@@ -17,7 +17,6 @@ from evidence.benchmark.measure import FirstBatches, Report, alternate, describe
 from evidence.benchmark.suite import Benchmark
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
-from helpers.model import Net
 
 CPU = torch.device("cpu")
 
@@ -26,23 +25,6 @@ CPU = torch.device("cpu")
 def folder() -> Path:
     with stock.linked(ROOT / "data") as linked:
         yield linked
-
-
-def test_the_stock_network_is_the_same_function(small_mnist: Splits) -> None:
-    ours, theirs = Net(dropout=0.0), stock.StockNet()
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    theirs.load_state_dict(ours.state_dict())
-    images, labels = next(iter(Batches(small_mnist[0], 64)))
-    outputs = [net(images) for net in (ours, theirs)]  # in training mode
-    torch.testing.assert_close(*outputs)
-    for log_probs in outputs:
-        log_probs[torch.arange(len(labels)), labels].sum().backward()
-    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, reference.grad, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())  # batch norm's statistics too
-    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
 def test_both_pipelines_give_the_same_test_images_and_sizes(folder: Path, mnist: Splits) -> None:

@@ -1,8 +1,19 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from helpers.engine.cpu_layers import BatchNorm2d, Dropout
+from conftest import Splits, head
+from helpers.data import Batches
+from helpers.engine.cpu_layers import BatchNorm2d, Dropout, use_cheaper_layers
+from helpers.engine.device import place
+from helpers.model import Net
+from helpers.receptive_field import layer_table
+from helpers.recipe import RECIPES
+from helpers.summary import summary
+from helpers.training import Trainer
 
 CHANNELS_LAST = torch.channels_last
 
@@ -56,3 +67,60 @@ def test_dropout_takes_sizes_that_are_no_multiple_of_eight_and_slices() -> None:
     assert Dropout(0.25)(torch.ones(3, 1, 1, 1)).shape == (3, 1, 1, 1)
     x = torch.ones(4, 6, 5, 5)[:, ::2]
     assert set(Dropout(0.5)(x).unique().tolist()) <= {0.0, 2.0}
+
+
+def test_dropout_at_a_rate_that_bytes_cannot_give_keeps_the_mean() -> None:
+    y = Dropout(0.1)(torch.ones(4_000_000))
+    assert abs(y.mean().item() - 1) < 1e-3
+    assert abs((y == 0).float().mean().item() - 0.1) < 1e-3
+
+
+def test_a_placed_network_takes_the_cheap_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stock_is_not_called(*_: object) -> None:
+        raise AssertionError("the stock dropout was called")
+
+    net = Net().train()
+    place(net, torch.device("cpu"))
+    monkeypatch.setattr(nn.Dropout, "forward", stock_is_not_called)
+    net(torch.randn(4, 1, 28, 28))
+    few, many = net.conv1[2], net.conv2[2]  # 8 and 16 channels
+    maps = [torch.randn(4, n, 5, 5).to(memory_format=CHANNELS_LAST) for n in (8, 16)]
+    assert few(maps[0]).is_contiguous()
+    assert many(maps[1]).is_contiguous(memory_format=CHANNELS_LAST)
+
+
+def test_placing_leaves_the_state_dict_and_is_harmless_for_what_comes_after() -> None:
+    net, placed = Net(), Net()
+    placed.load_state_dict(net.state_dict())
+    place(placed, torch.device("cpu"))
+    for (name, tensor), (placed_name, placed_tensor) in zip(
+        net.state_dict().items(), placed.state_dict().items(), strict=True
+    ):
+        assert name == placed_name and torch.equal(tensor, placed_tensor)
+    assert summary(placed) == summary(net)
+    assert layer_table(placed) == layer_table(net)
+    images = torch.randn(3, 1, 28, 28)
+    twin = copy.deepcopy(placed)
+    assert torch.equal(twin.eval()(images), placed.eval()(images))
+    twin.conv1[2].running_mean += 1  # the copy's layers are its own
+    assert not torch.equal(twin(images), placed(images))
+
+
+def test_only_torchs_own_layers_are_replaced() -> None:
+    class Ghost(nn.BatchNorm2d):
+        pass
+
+    net = nn.Sequential(Ghost(8), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Dropout2d(0.5))
+    use_cheaper_layers(net)
+    assert [type(layer) for layer in net] == [Ghost, BatchNorm2d, Dropout, nn.Dropout2d]
+
+
+def test_what_is_learned_is_the_same_to_rounding(mnist: Splits) -> None:
+    recipe = replace(RECIPES["assignment"], dropout=0.0, lr=0.01)
+    plain, placed = recipe.model().train(), recipe.model().train()
+    place(placed, torch.device("cpu"))
+    trainers = [Trainer(model, recipe, 1) for model in (plain, placed)]
+    for images, labels in list(Batches(head(mnist[0], 640), 64)):
+        losses = [trainer.train_step(images, labels)[0] for trainer in trainers]
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(placed.state_dict(), plain.state_dict(), rtol=1e-3, atol=1e-4)

@@ -10,8 +10,7 @@ from conftest import Interrupt, Splits
 from helpers.data import Batches
 from helpers.engine.cuda_graph import WARM_UP_STEPS
 from helpers.recipe import RECIPES, Recipe
-from helpers.trainer import Trainer
-from helpers.training import fit
+from helpers.training import Trainer, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

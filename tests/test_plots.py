@@ -48,16 +48,6 @@ def test_a_run_of_one_epoch_has_one_tick_and_no_accuracy_above_all() -> None:
             assert axes.get_ylim()[1] <= 1
 
 
-def test_intervals_are_drawn_about_their_means() -> None:
-    final = {"n": 3, "mean": 0.9, "sd": 0.01, "half_width": 0.02}
-    (axes,) = plots.plot_intervals({"plain": {"final": final}, "other": {"final": final | {"mean": 0.8}}}).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (n = 3)", "other (n = 3)"]
-    (bars,) = axes.containers[0].get_children()[-1:]
-    assert [sorted(segment[:, 0].tolist()) for segment in bars.get_segments()] == [
-        pytest.approx([0.88, 0.92]), pytest.approx([0.78, 0.82])
-    ]  # fmt: skip
-
-
 def test_boxes_on_the_digit_grow_from_3_to_28(small_mnist: Splits) -> None:
     figure = plots.plot_receptive_fields(stages(layer_table(Net())), small_mnist[1].images[0])
     assert [axes.patches[0].get_width() for axes in figure.axes] == [3, 5, 6, 6, 10, 14, 14, 18, 28]

@@ -55,7 +55,7 @@ def test_pictures_of_mnist_come_back_nearly_as_they_were(mnist: Splits) -> None:
 
 def test_printed_digits_are_read() -> None:
     net = RECIPES["best"].model()
-    load_weights(net, ROOT / "results" / "best.pt")
+    load_weights(net, ROOT / "results" / "best" / "model.pt")
     images = torch.stack([to_mnist(picture(digit, style)) for style in STYLES for digit in range(10)])
     labels = torch.arange(10).repeat(len(STYLES))
     answers = predict(net, Batches(Split(images, labels)))

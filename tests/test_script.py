@@ -3,6 +3,9 @@
 import json
 import shutil
 import signal
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,10 +16,11 @@ from PIL import Image
 
 import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Splits, head
+from evidence.committed import what_it_means
 from evidence.intervals import interval
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
-from helpers.engine.files import load_tensors, load_weights
+from helpers.engine.files import load_tensors, load_weights, save_tensors
 from helpers.engine.history import History
 from helpers.model import Net
 from helpers.prediction import read_picture
@@ -31,7 +35,7 @@ def test_a_run_writes_figure_history_and_weights(
     assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=3", "--results", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "Conv2d(1, 8, 3)" in printed and "Linear-27" in printed and "Total params: 11,874" in printed
-    history = History(**json.loads((tmp_path / "history.json").read_text()))
+    history = History.from_dict(json.loads((tmp_path / "history.json").read_text()))
     assert history.recipe["seed"] == 3 and history.recipe["lr"] == 0.02 and history.num_epochs == 2
     for values in (history.train_accuracy, history.test_accuracy):
         assert f"{values[-1]:.2%}" in printed
@@ -41,41 +45,104 @@ def test_a_run_writes_figure_history_and_weights(
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_recipes_do_not_overwrite_the_assignments_results(
-    small_script: Callable[..., int], tmp_path: Path
+def test_a_run_goes_to_a_folder_of_its_recipe(
+    small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "model.pt").write_text("precious")
-    assert small_script("--recipe=sprint", "--results", tmp_path) == 0
-    assert (tmp_path / "model.pt").read_text() == "precious"
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "model.pt", "sprint.pt", "sprint.json", "sprint.png", "sprint-checkpoint.pt"
-    }  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for recipe in ("sprint", "assignment"):
+        assert small_script("--recipe", recipe, "--epochs=1", "--batch-size=100") == 0
+        assert f"written to {Path('runs') / recipe}: " in capsys.readouterr().out
+        names = {path.name for path in (tmp_path / "runs" / recipe).iterdir()}
+        assert names == {"results.png", "history.json", "model.pt", "checkpoint.pt"}
+    assert {path.name for path in tmp_path.rglob("*") if path.is_dir()} == {"runs", "sprint", "assignment"}
 
 
-def test_pictures_are_predicted_with_the_recipes_weights(
-    small_script: Callable[..., int], mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
+    small_script: Callable[..., int],
+    mnist: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    results, paper = tmp_path / "results", tmp_path / "seven.png"
-    results.mkdir()
-    shutil.copy(ROOT / "results" / "best.pt", results)
+    monkeypatch.chdir(tmp_path)
+    paper, own = tmp_path / "seven.png", Path("runs", "best", "model.pt")
     Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
-    assert small_script("--recipe=best", f"--results={results}", "--predict", paper, paper) == 0
+    assert small_script("--predict", paper, paper) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split(" (")[0] for line in printed[:2]] == [f"{paper}: 7"] * 2
-    assert sorted(path.name for path in results.iterdir()) == ["best.pt", "predictions.png"]
+    assert printed[0] == f"weights: {ROOT / 'results' / 'best' / 'model.pt'}"
+    assert [line.split(" (")[0] for line in printed[1:3]] == [f"{paper}: 7"] * 2
+    assert [path.name for path in own.parent.iterdir()] == ["predictions.png"]
+    save_tensors(own, Net().state_dict())
+    assert small_script("--predict", paper) == 0
+    assert f"weights: {own}\n" in capsys.readouterr().out
+    committed = ROOT / "results" / "sprint" / "model.pt"
+    assert small_script("--predict", paper, "--weights", committed, "--results", tmp_path / "here") == 0
+    assert f"weights: {committed}\n" in capsys.readouterr().out
+    assert (tmp_path / "here" / "predictions.png").exists()
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
-    assert small_script("--recipe=best", f"--results={results}", "--predict", paper, tmp_path / "blank.png") == 2
+    assert small_script("--predict", paper, tmp_path / "blank.png") == 2
     assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
+
+
+def test_the_last_lines_say_what_the_number_means(
+    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert small_script("--recipe=sprint", "--seed=7", "--results", tmp_path) == 0
+    history = History.from_dict(json.loads((tmp_path / "history.json").read_text()))
+    meaning = what_it_means(history.test_accuracy[-1], "sprint", RECIPES["sprint"].as_json())
+    assert meaning in capsys.readouterr().out.splitlines()
+
+
+def test_what_a_number_means_is_where_a_single_seed_falls() -> None:
+    runs = json.loads((ROOT / "results" / "study.json").read_text())["recipes"]["runs"]
+    finals = [run["test_accuracy"][-1] for run in runs if run["variant"] == "best"]
+    mean, sd, n = statistics.fmean(finals), statistics.stdev(finals), len(finals)
+    assert n == 10
+    low, high = (mean + side * 2.262 * sd * (1 + 1 / n) ** 0.5 for side in (-1, 1))  # Student's t, 9 degrees
+    settings = RECIPES["best"].as_json() | {"seed": 0}
+    fall = f"95% of seeds of this recipe fall between {low:.2%} and {high:.2%} (mean of 10: {mean:.2%})"
+    assert what_it_means(mean, "best", settings) == f"{mean:.2%}: {fall}; as yours does"
+    assert what_it_means(0.98, "best", settings) == f"98.00%: {fall}; yours does not: one in twenty does not either"
+    changed = settings | {"num_epochs": 1, "lr": 0.5}
+    assert what_it_means(0.98, "best", changed) == f"98.00% with num_epochs 1, lr 0.5; as it stands, {fall}"
+
+
+@pytest.mark.processes
+def test_a_run_changes_no_file_that_is_committed(tmp_path: Path) -> None:
+    def git(*arguments: str, cwd: Path = tmp_path) -> str:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=cwd, check=True, capture_output=True, text=True
+        ).stdout
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("this copy of the project is no git checkout")
+    for name in git("ls-files", cwd=ROOT).splitlines():
+        if (ROOT / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message=copy")
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import ERAV4S5CNNwithBN as script; from conftest import head; "
+        "full = script.load_mnist; script.load_mnist = lambda root: [head(split, 500) for split in full(root)]; "
+        "sys.exit(script.main(sys.argv[1:]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code, "--epochs=1", "--device=cpu"], cwd=tmp_path)
+    assert run.returncode == 0
+    assert (tmp_path / "runs" / "assignment" / "model.pt").exists()
+    assert git("status", "--porcelain") == ""
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_committed_weights_are_those_of_the_committed_run(name: str, mnist: Splits) -> None:
-    _, numbers, weights, _ = script.file_names(name)
-    history = History(**json.loads((ROOT / "results" / numbers).read_text()))
+    folder = ROOT / "results" / name
+    history = History.from_dict(json.loads((folder / "history.json").read_text()))
     assert history.recipe == json.loads(json.dumps(asdict(RECIPES[name])))
     assert history.num_epochs == RECIPES[name].num_epochs
     net = RECIPES[name].model()
-    load_weights(net, ROOT / "results" / weights)
+    load_weights(net, folder / "model.pt")
     loss, accuracy = evaluate(net, Batches(mnist[1], 250))
     assert accuracy == pytest.approx(history.test_accuracy[-1], abs=1.5e-4)  # one image on the edge, on another CPU
     assert loss == pytest.approx(history.test_loss[-1], rel=1e-3)
@@ -86,7 +153,19 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
         script.main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for option in ("recipe", "epochs", "batch-size", "lr", "seed", "device", "data", "results", "resume", "predict"):
+    for option in (
+        "recipe",
+        "epochs",
+        "batch-size",
+        "lr",
+        "seed",
+        "device",
+        "data",
+        "results",
+        "resume",
+        "predict",
+        "weights",
+    ):
         assert f"--{option}" in text
 
 
@@ -167,7 +246,10 @@ BAD_CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: summary(Net(), (28, 28)), r"input of size \(28, 28\)"),
     (lambda: interval([0.1]), "1 values"),
     (lambda: load_weights(Net(), ROOT / "README.md"), "README.md is damaged or holds more than"),
-    (lambda: load_weights(Net(batch_norm="none"), ROOT / "results" / "model.pt"), "not hold this network's weights"),
+    (
+        lambda: load_weights(Net(batch_norm="none"), ROOT / "results" / "assignment" / "model.pt"),
+        "not hold this network's weights",
+    ),
 ]
 
 

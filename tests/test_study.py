@@ -12,10 +12,11 @@ import torch
 import torch.distributed as dist
 
 from conftest import ROOT, Splits, head
-from evidence.intervals import T_975, answers, interval, summarise, to_markdown
+from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
+from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
 from evidence.study import STUDIES, Study, do_share, read_records, run
 from helpers.engine.history import History
-from helpers.recipe import BEST_CANDIDATES, RECIPES, SPRINT_CANDIDATES
+from helpers.recipe import RECIPES
 from tiny_study import TINY, TINY_STUDY
 
 
@@ -161,3 +162,13 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "plain-1.json").write_text('{"variant": "pl')
     with pytest.raises(ValueError, match="plain-1.json is no record of a run: remove it"):
         read_records([tmp_path / "plain-1.json"])
+
+
+def test_intervals_are_drawn_about_their_means() -> None:
+    final = {"n": 3, "mean": 0.9, "sd": 0.01, "half_width": 0.02}
+    (axes,) = plot_intervals({"plain": {"final": final}, "other": {"final": final | {"mean": 0.8}}}).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (n = 3)", "other (n = 3)"]
+    (bars,) = axes.containers[0].get_children()[-1:]
+    assert [sorted(segment[:, 0].tolist()) for segment in bars.get_segments()] == [
+        pytest.approx([0.88, 0.92]), pytest.approx([0.78, 0.82])
+    ]  # fmt: skip

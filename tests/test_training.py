@@ -1,7 +1,7 @@
 import copy
 import json
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from conftest import Splits
 from helpers.data import Batches
 from helpers.engine.cuda_graph import GraphedStep
+from helpers.engine.device import choose_device, place
 from helpers.engine.history import History
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
-from helpers.trainer import Trainer
-from helpers.training import choose_device, evaluate, fit, place, predict
+from helpers.training import Trainer, evaluate, fit, predict
 
 SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
 
@@ -112,7 +112,7 @@ def test_fit_learns_and_tells_how(small_mnist: Splits) -> None:
     loss, accuracy = evaluate(model, Batches(small_mnist[1], 100))
     assert history.test_loss[-1] == pytest.approx(loss, rel=1e-4)
     assert history.test_accuracy[-1] == accuracy
-    assert History(**json.loads(json.dumps(asdict(history)))) == history
+    assert History.from_dict(json.loads(json.dumps(history.as_dict()))) == history
 
 
 def test_same_seed_same_run_and_another_seed_another(small_mnist: Splits) -> None:
@@ -152,7 +152,7 @@ def test_no_augmentation_and_no_dropout_and_no_batch_norm_train(small_mnist: Spl
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(small_mnist: Splits, tmp_path: Path) -> None:
     recipe = replace(SHORT, lr=99.0, batch_norm="none", dropout=0.0, num_epochs=20)
     with pytest.raises(
-        FloatingPointError, match=r"epoch \d+: the loss of batch \d+ of 14 is (nan|inf) at lr 99: "
+        FloatingPointError, match=r"epoch \d+: the loss of batch \d+ of 14 is (nan|inf): choose a lower lr than 99"
     ) as caught:
         fit(recipe.model(), *small_mnist, recipe, device="cpu", checkpoint=tmp_path / "checkpoint.pt")
     assert "\n" not in str(caught.value)

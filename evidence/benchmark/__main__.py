@@ -8,7 +8,7 @@ from evidence.benchmark import stock
 from evidence.benchmark.figures import draw
 from evidence.benchmark.measure import Report, describe_machine
 from evidence.benchmark.suite import DATA, Benchmark
-from helpers.training import choose_device
+from helpers.engine.device import choose_device
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,9 +10,10 @@ from torch.utils.data import Subset
 
 from evidence.benchmark import stock
 from helpers.data import Batches, Split
+from helpers.engine.device import place, reproducibly
+from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, Recipe
-from helpers.trainer import Trainer
-from helpers.training import EVALUATION_BATCH, evaluate, place, reproducibly
+from helpers.training import EVALUATION_BATCH, Trainer, evaluate
 
 WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
 
@@ -47,7 +48,7 @@ def stock_contender(
     train_batches = stock.loader(train_set, device, batch_size=batch_size, shuffle=True, workers=workers)
     test_batches = stock.loader(test_set, device, batch_size=EVALUATION_BATCH, workers=test_workers)
     torch.manual_seed(1)
-    model = stock.StockNet().to(device)
+    model = Net().to(device)
     optimizer = stock.sgd(model)
     return Contender(
         device,

@@ -10,10 +10,10 @@ from evidence.benchmark import stock
 from evidence.benchmark.contenders import WARM_UP_BATCHES
 from evidence.benchmark.measure import FirstBatches, epoch_seconds
 from helpers.data import Batches, Split
-from helpers.model import Net
+from helpers.engine.cpu_layers import use_cheaper_layers
+from helpers.engine.device import reproducibly, use_channels_last
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
-from helpers.trainer import Trainer
-from helpers.training import place, reproducibly
+from helpers.training import Trainer
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Rung:
     name: str
     in_memory: bool = True  # images warped as one tensor, else DataLoader and PIL
     channels_last: bool = False
-    own_layers: bool = False  # helpers.model.Net, else torch.nn's layers
-    no_waiting: bool = False  # helpers.trainer.Trainer with a fused optimizer, else loss.item() each batch
+    cheap_layers: bool = False  # batch norm and dropout of helpers/engine/cpu_layers.py
+    no_waiting: bool = False  # helpers.training.Trainer with a fused optimizer, else loss.item() each batch
     graph: bool = False  # the step as one CUDA graph
     recipe: Recipe = ASSIGNMENT
 
@@ -32,14 +32,13 @@ class Rung:
 STOCK = Rung("stock", in_memory=False)
 IN_MEMORY = Rung("+ images in memory, warped at once")
 LAST = replace(IN_MEMORY, name="+ channels last", channels_last=True)
-LAYERS = replace(LAST, name="+ cheap dropout and batch norm, ReLU in place", own_layers=True)
+LAYERS = replace(LAST, name="+ cheap dropout and batch norm", cheap_layers=True)
 NO_WAITING = replace(LAYERS, name="+ no waiting, fused SGD", no_waiting=True)
 ON_CPU = [STOCK, IN_MEMORY, LAST, LAYERS, NO_WAITING]
 
 # On a GPU the layers are torch.nn's own and so is the layout.
-IN_PLACE = replace(IN_MEMORY, name="+ ReLU in place", own_layers=True)
-NO_WAITING_GPU = replace(IN_PLACE, name="+ no waiting, fused SGD", no_waiting=True)
-ON_CUDA = [STOCK, IN_MEMORY, IN_PLACE, NO_WAITING_GPU, replace(NO_WAITING_GPU, name="+ one CUDA graph", graph=True)]
+NO_WAITING_GPU = replace(IN_MEMORY, name="+ no waiting, fused SGD", no_waiting=True)
+ON_CUDA = [STOCK, IN_MEMORY, NO_WAITING_GPU, replace(NO_WAITING_GPU, name="+ one CUDA graph", graph=True)]
 
 
 def rungs(device: torch.device) -> list[Rung]:
@@ -57,11 +56,11 @@ def timer(
         batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
     else:
         batches = stock.loader(stock.datasets(folder)[0], device, shuffle=True, workers=workers)
-    torch.manual_seed(recipe.seed)
-    model = Net(recipe.dropout, recipe.batch_norm) if rung.own_layers else stock.StockNet()
+    model = recipe.model().to(device)
     if rung.channels_last:
-        place(model, device)
-    model.to(device)
+        use_channels_last(model)
+    if rung.cheap_layers:
+        use_cheaper_layers(model)
     if rung.no_waiting:
         trainer = Trainer(model, recipe, len(batches))
         if not rung.graph:

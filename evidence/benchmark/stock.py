@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -49,27 +49,6 @@ def loader(
     """Return batches of images ``(B, 1, 28, 28)`` and labels ``(B,)`` on the host, pinned for CUDA."""
     pinned = device.type == "cuda"
     return DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=workers, pin_memory=pinned)
-
-
-class StockNet(nn.Module):
-    """``helpers.model.Net`` from layers of torch.nn: same function, same names of weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8))
-        self.conv2 = nn.Sequential(nn.Conv2d(8, 16, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(16))
-        self.pool1 = nn.Sequential(nn.MaxPool2d(2, 2), nn.Dropout(0.25))
-        self.conv3 = nn.Sequential(nn.Conv2d(16, 32, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(32))
-        self.conv4 = nn.Sequential(nn.Conv2d(32, 16, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(16))
-        self.conv5 = nn.Sequential(nn.Conv2d(16, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.25))
-        self.conv6 = nn.Sequential(nn.Conv2d(8, 16, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(16), nn.Dropout(0.25))
-        self.conv7 = nn.Sequential(nn.Conv2d(16, 8, 3, bias=False), nn.ReLU(), nn.BatchNorm2d(8), nn.Dropout(0.25))
-        self.fc = nn.Linear(8 * 6 * 6, 10)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28)
-        x = self.conv4(self.conv3(self.pool1(self.conv2(self.conv1(x)))))  # (B, 16, 10, 10)
-        x = self.conv7(self.conv6(self.conv5(x)))  # (B, 8, 6, 6)
-        return F.log_softmax(self.fc(x.flatten(1)), dim=1)  # (B, 10)
 
 
 def sgd(model: nn.Module) -> torch.optim.SGD:

@@ -1,13 +1,14 @@
 """What a run was and how it went."""
 
+import math
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from helpers.recipe import Recipe
+CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
 @dataclass
@@ -18,7 +19,7 @@ class History:
     smoothing; ``seconds`` is wall time.
     """
 
-    recipe: dict
+    recipe: dict[str, Any]  # as JSON gives it back
     device: str
     versions: dict[str, str]
     train_loss: list[float] = field(default_factory=list)
@@ -28,11 +29,31 @@ class History:
     seconds: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, recipe: Recipe, device: torch.device) -> "History":
-        """Return the empty history of a run on this machine."""
+    def begin(cls, recipe: dict[str, Any], device: torch.device) -> "History":
+        """Return the empty history of a run with these settings on this machine."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         versions = {package: version(package) for package in ("torch", "torchvision")}
-        return cls(recipe.as_json(), name, {"python": platform.python_version(), **versions})
+        return cls(recipe, name, {"python": platform.python_version(), **versions})
+
+    @classmethod
+    def from_dict(cls, content: object) -> "History":
+        """Return the history that ``as_dict`` gave; raises ``ValueError`` where ``content`` is anything else."""
+        if not isinstance(content, dict) or content.keys() != {f.name for f in fields(cls)}:
+            raise ValueError("its history has not the entries of one")
+        history = cls(**content)
+        for name in ("recipe", "versions"):
+            if not isinstance(content[name], dict):
+                raise ValueError(f"{name} of its history is {content[name]!r}, no dictionary")
+        for name in CURVES:
+            curve = content[name]
+            if not isinstance(curve, list) or not all(isinstance(v, float) and math.isfinite(v) for v in curve):
+                raise ValueError(f"{name} of its history is {curve!r}, no list of finite numbers")
+        if len({len(content[name]) for name in CURVES}) > 1:
+            raise ValueError("the curves of its history differ in length")
+        return history
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
     @property
     def num_epochs(self) -> int:
@@ -40,10 +61,15 @@ class History:
 
     def append(self, *values: float) -> None:
         """Add an epoch: train loss, train accuracy, test loss, test accuracy, seconds."""
-        curves = (self.train_loss, self.train_accuracy, self.test_loss, self.test_accuracy, self.seconds)
-        for curve, value in zip(curves, values, strict=True):
-            curve.append(value)
+        for name, value in zip(CURVES, values, strict=True):
+            getattr(self, name).append(value)
 
     def conditions(self) -> dict[str, Any]:
         """Return what two runs must share to be the same run, by name."""
         return {**self.recipe, "device": self.device, **self.versions}
+
+    def differences(self, run: "History") -> str:
+        """Say what was different when this history was made from the conditions of ``run``, if anything."""
+        was = self.conditions()
+        changed = {name: value for name, value in run.conditions().items() if was.get(name) != value}
+        return "; ".join(f"{name} was {was.get(name)} and is {value}" for name, value in changed.items())
