@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,6 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "evidence/benchmark/suite.py": "benchmarks",
     "ERAV4S5CNNwithBN.py": "script survival",
 }
-RUN_BY_PROCESSES = {"evidence/study.py"}  # whose tests with that marker are run, too; they take longer
 FLIPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
@@ -127,13 +127,25 @@ def replaced(source: str, node: ast.AST, text: str) -> str:
 
 
 def mutants(name: str) -> Iterator[dict[str, str]]:
-    """Yield every mutant of the module: its place, what stood there, what stands there now, and the whole source."""
+    """Yield every mutant of the module: its place, what stood there, what stands there now, and the whole source.
+
+    Its ``key`` stays when lines above it come or go.
+    """
     source = (ROOT / name).read_text(encoding="utf-8")
+    seen: Counter[str] = Counter()
     for node in walk(ast.parse(source)):
         for changed, text in changes(node):
             before = ast.get_source_segment(source, changed) or ""
-            place = {"place": f"{name}:{changed.lineno}:{changed.col_offset}", "before": before, "after": text}
-            yield {**place, "module": name, "source": replaced(source, changed, text)}
+            key = f"{name}: {source.splitlines()[changed.lineno - 1].strip()}: {before} -> {text}"
+            seen[key] += 1
+            yield {
+                "key": f"{key} ({seen[key]})",
+                "place": f"{name}:{changed.lineno}",
+                "before": before,
+                "after": text,
+                "module": name,
+                "source": replaced(source, changed, text),
+            }
 
 
 class Failures:
@@ -182,8 +194,9 @@ def run_tests(copy: Path, files: list[str], limit: float, *more: str) -> list[st
 class Tests:
     """The tests, in a ``copy`` of the checkout. Those that fail before anything is changed are left out."""
 
-    def __init__(self, copy: Path) -> None:
+    def __init__(self, copy: Path, processes: bool = False) -> None:
         self.copy, self.seconds, self.broken = copy, {}, []
+        self.markers = ["not processes", *["processes"] * processes]
         sys.dont_write_bytecode = True  # else a file changed twice within a second is not compiled again
         ignored = shutil.ignore_patterns(".git", "runs", "*-ubyte", "__pycache__", ".*_cache", ".venv", "venv")
         shutil.copytree(ROOT, copy, ignore=ignored)
@@ -197,11 +210,11 @@ class Tests:
         self.seconds[file, marker] = time.monotonic() - start
 
     def notice(self, mutant: dict[str, str]) -> str:
-        """Return which test notices ``mutant``, or "" where none does; those that start processes come last."""
+        """Return which test notices ``mutant``, or "" where none does."""
         module = mutant["module"]
         path = self.copy / module
         files = [f"tests/test_{name}.py" for name in CONCERN[module].split()]
-        for marker in ("not processes", "processes")[: 1 + (module in RUN_BY_PROCESSES)]:
+        for marker in self.markers:
             for file in files:
                 if (file, marker) not in self.seconds:
                     self.try_out(file, marker)
@@ -222,25 +235,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--again", action="store_true", help="run the tests on the log's survivors once more")
+    parser.add_argument(
+        "--processes", action="store_true", help="run the tests that start processes, too: minutes each"
+    )
     options = parser.parse_args()
     everything = [mutant for name in options.modules or CONCERN for mutant in mutants(name)]
-    drawn = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))
+    everything.sort(key=lambda mutant: random.Random(f"{options.seed} {mutant['key']}").random())
+    drawn = everything[: options.mutants]  # of changed code, too, most are those that were drawn before
     lines = options.log.read_text(encoding="utf-8").splitlines() if options.log.exists() else []
-    known = {(entry["place"], entry["after"]): entry for entry in map(json.loads, lines)}
+    known = {entry["key"]: entry for entry in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as temporary:
-        tests = Tests(Path(temporary, "copy"))
+        tests = Tests(Path(temporary, "copy"), options.processes)
         for mutant in drawn:
-            key = mutant["place"], mutant["after"]
-            if key in known and not (options.again and not known[key]["noticed"]):
+            entry = known.get(mutant["key"])
+            if entry and (entry["noticed"] or not options.again):
                 continue
-            known[key] = {name: mutant[name] for name in ("place", "before", "after")}
-            known[key]["noticed"] = tests.notice(mutant)
+            entry = {name: mutant[name] for name in ("key", "place", "before", "after")}
+            known[mutant["key"]] = entry | {"noticed": tests.notice(mutant)}
             with open(options.log, "a", encoding="utf-8") as log:
-                log.write(json.dumps(known[key]) + "\n")
-    survivors = [known[mutant["place"], mutant["after"]] for mutant in drawn]
-    survivors = [entry for entry in survivors if not entry["noticed"]]
-    for entry in survivors:
-        print(f"{entry['place']}: {entry['before']}  ->  {entry['after']}")
+                log.write(json.dumps(known[mutant["key"]]) + "\n")
+    survivors = [mutant for mutant in drawn if not known[mutant["key"]]["noticed"]]
+    for mutant in survivors:
+        print(f"{mutant['place']}: {mutant['before']}  ->  {mutant['after']}")
     print(f"{len(drawn)} mutants of {len(everything)} drawn, {len(survivors)} not noticed")
 
 

@@ -31,8 +31,8 @@ def folder() -> Path:
 
 
 def test_both_pipelines_give_the_same_test_images_and_sizes(mnist: Splits) -> None:
+    before = sorted((ROOT / "data").rglob("*"))
     with stock.linked(ROOT / "data") as folder:
-        before = sorted((ROOT / "data").rglob("*"))
         test_set = compare_pipelines(folder, mnist)
         assert sorted((ROOT / "data").rglob("*")) == before  # nothing extracted into the checkout
         assert len(list(folder.rglob("*-ubyte"))) == 4

@@ -1,6 +1,7 @@
 """The script and the public functions: what they write, and how they refuse what they cannot use."""
 
 import json
+import re
 import shutil
 import signal
 import statistics
@@ -306,7 +307,14 @@ def test_a_bad_argument_raises_a_valueerror_of_one_line(call: Callable[[], objec
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: load_mnist(ROOT / "README.md"), lambda: load_tensors(ROOT / "none.pt"), lambda: read_picture(ROOT)]
+    "call",
+    [
+        lambda: load_mnist(ROOT / "README.md"),
+        lambda: load_tensors(ROOT / "none.pt"),
+        lambda: load_tensors(ROOT),
+        lambda: load_weights(Net(), ROOT),
+        lambda: read_picture(ROOT),
+    ],
 )
 def test_a_file_that_cannot_be_read_raises_an_oserror_of_one_line(
     call: Callable[[], object], monkeypatch: pytest.MonkeyPatch
@@ -315,6 +323,7 @@ def test_a_file_that_cannot_be_read_raises_an_oserror_of_one_line(
     with pytest.raises(OSError) as caught:
         call()
     assert "\n" not in str(caught.value) and str(ROOT) in str(caught.value)
+    assert re.search(r": (check|give|put|choose|mend|start) ", str(caught.value))  # the remedy
 
 
 @pytest.mark.parametrize(
