@@ -16,7 +16,7 @@ import torch.distributed as dist
 from conftest import ROOT, Splits, head
 from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
 from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
-from evidence.study import STUDIES, VALIDATION_IMAGES, Study, do_share, read_records, run
+from evidence.study import STUDIES, VALIDATION_IMAGES, Study, do_share, main, read_records, run
 from helpers.engine.history import History
 from helpers.recipe import RECIPES
 from tiny_study import TINY, TINY_STUDY
@@ -246,6 +246,33 @@ def test_the_candidates_are_what_they_are_called() -> None:
     assert smooth == {
         "AdamW": 0, "AdamW, smooth labels": 0.05, "AdamW, smoother labels": 0.1, "SGD, smooth labels": 0.05
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["nothing"], "invalid choice: 'nothing'"), ([], "required: study"), (["recipes", "--workers=x"], "int")],
+)
+def test_an_unknown_study_is_refused_before_anything_starts(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["study", *arguments])
+    monkeypatch.setattr("evidence.study.torchrun", lambda *_: pytest.fail("torchrun was started"))
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_the_plain_command_starts_a_process_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("evidence.study.torchrun", calls.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    for arguments, workers in ((["recipes", "--device=cpu"], 7), (["recipes", "--device=cpu", "--workers=3"], 3)):
+        monkeypatch.setattr(sys, "argv", ["study", *arguments])
+        main()
+        assert calls.pop() == [
+            "--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *arguments
+        ]  # fmt: skip
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
