@@ -33,10 +33,9 @@ import torch.distributed.run  # noqa: F401
 import torchvision.datasets  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
-CONCERN = {  # by module, the files whose tests are run, the likeliest to notice first
+CONCERN = {  # by module, the files whose tests are run, the likeliest to notice first; else test_MODULE.py
     "helpers/augmentation.py": "augmentation data script",
     "helpers/data.py": "data data_faults script",
-    "helpers/inspection.py": "inspection",
     "helpers/model.py": "model script",
     "helpers/plots.py": "plots prediction",
     "helpers/prediction.py": "prediction script",
@@ -45,6 +44,7 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "helpers/summary.py": "summary script",
     "helpers/training.py": "training survival script inspection",
     "helpers/engine/checkpoint.py": "survival script",
+    "helpers/engine/console.py": "everywhere",
     "helpers/engine/cpu_layers.py": "cpu_layers training",
     "helpers/engine/cuda_graph.py": "training cuda",
     "helpers/engine/device.py": "training cpu_layers script",
@@ -57,18 +57,22 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "evidence/candidates.py": "study",
     "evidence/committed.py": "script readme",
     "evidence/intervals.py": "study readme script",
-    "evidence/readme.py": "readme",
-    "evidence/study.py": "study",
-    "evidence/benchmark/__main__.py": "benchmarks",
-    "evidence/benchmark/child.py": "benchmarks",
-    "evidence/benchmark/contenders.py": "benchmarks",
-    "evidence/benchmark/figures.py": "benchmarks",
-    "evidence/benchmark/ladder.py": "benchmarks",
-    "evidence/benchmark/measure.py": "benchmarks",
-    "evidence/benchmark/stock.py": "benchmarks data",
-    "evidence/benchmark/suite.py": "benchmarks",
     "ERAV4S5CNNwithBN.py": "script survival",
 }
+
+
+def all_modules() -> list[str]:
+    """Return the path of every module whose code can be changed, from the root on."""
+    paths = [path for part in ("helpers", "evidence") for path in sorted((ROOT / part).rglob("[a-z]*.py"))]
+    return [path.relative_to(ROOT).as_posix() for path in paths] + ["ERAV4S5CNNwithBN.py"]
+
+
+def concern(module: str) -> list[str]:
+    """Return the files whose tests concern ``module``."""
+    by_default = "benchmarks" if module.startswith("evidence/benchmark/") else Path(module).stem
+    return [f"tests/test_{name}.py" for name in CONCERN.get(module, by_default).split()]
+
+
 FLIPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
@@ -213,7 +217,7 @@ class Tests:
         """Return which test notices ``mutant``, or "" where none does."""
         module = mutant["module"]
         path = self.copy / module
-        files = [f"tests/test_{name}.py" for name in CONCERN[module].split()]
+        files = concern(module)
         for marker in self.markers:
             for file in files:
                 if (file, marker) not in self.seconds:
@@ -239,7 +243,7 @@ def main() -> None:
         "--processes", action="store_true", help="run the tests that start processes, too: minutes each"
     )
     options = parser.parse_args()
-    everything = [mutant for name in options.modules or CONCERN for mutant in mutants(name)]
+    everything = [mutant for name in options.modules or all_modules() for mutant in mutants(name)]
     everything.sort(key=lambda mutant: random.Random(f"{options.seed} {mutant['key']}").random())
     drawn = everything[: options.mutants]  # of changed code, too, most are those that were drawn before
     lines = options.log.read_text(encoding="utf-8").splitlines() if options.log.exists() else []
