@@ -57,7 +57,9 @@ class Augmentation:
             return None
         points = torch.randn(num_images, 2, 5, 5, generator=generator, device=generator.device)
         surface = F.interpolate(points, size=size, mode="bicubic", align_corners=True)  # (B, 2, H, W)
-        return surface.permute(0, 2, 3, 1) * (self.elastic * 2 / size[1])
+        height, width = size
+        strength = torch.tensor([self.elastic * 2 / width, self.elastic * 2 / height], device=points.device)  # x, y
+        return surface.permute(0, 2, 3, 1) * strength
 
 
 def warp(images: Tensor, matrices: Tensor, displacements: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Training: one step, one epoch, evaluation, and a whole run by a recipe."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.data import Batches, Split
-from helpers.engine.checkpoint import Checkpoint
+from helpers.engine.checkpoint import Checkpoint, difference
 from helpers.engine.cuda_graph import GraphedStep
 from helpers.engine.device import choose_device, place, reproducibly
 from helpers.engine.history import History
@@ -72,8 +73,20 @@ class Trainer:
             "schedule": self.schedule.state_dict() if self.schedule else None,
         }
 
+    def state_after_a_step(self) -> dict[str, Any]:
+        """Return the state with what the optimizer adds in its first step, made by a copy: for its form alone."""
+        copy = Trainer(deepcopy(self.model), self.recipe, batches_per_epoch=2)
+        for parameter in copy.model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        copy.optimizer.step()
+        if copy.schedule:
+            copy.schedule.step()
+        return copy.state()
+
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``state`` returned."""
+        """Take over what ``state`` returned; raises ``ValueError`` for anything else than this model's and recipe's."""
+        if all(faults := [difference(form, state) for form in (self.state(), self.state_after_a_step())]):
+            raise ValueError(faults[-1])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:

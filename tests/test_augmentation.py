@@ -1,4 +1,5 @@
 import math
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -118,6 +119,50 @@ def test_bending_displaces_by_so_many_pixels_and_smoothly() -> None:
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False) + bent[:8]
     expected = F.grid_sample(images, grid, align_corners=False)
     torch.testing.assert_close(warp(images, matrices, bent[:8]), expected, atol=1e-4, rtol=0)
+
+
+def test_bending_is_as_strong_down_as_across_on_images_that_are_not_square() -> None:
+    height, width = 14, 56
+    bent = Augmentation(elastic=0.6).bend(4000, (height, width), torch.Generator().manual_seed(1))
+    assert bent.shape == (4000, height, width, 2)
+    pixels = bent * torch.tensor([width / 2, height / 2])  # x, y
+    for axis in (0, 1):
+        assert pixels[:, 0, 0, axis].std().item() == pytest.approx(0.6, abs=0.03)
+        assert pixels[:, -1, 0, axis].std().item() == pytest.approx(0.6, abs=0.03)
+
+
+def test_shift_is_a_share_of_each_side_and_zoom_keeps_the_form() -> None:
+    matrices = draw(4000, (14, 56), shift=1.0, zoom=0.5, **NOTHING)
+    assert (matrices[:, :, 2].amin(0).tolist(), matrices[:, :, 2].amax(0).tolist()) == (
+        pytest.approx([-2, -2], abs=0.01),
+        pytest.approx([2, 2], abs=0.01),
+    )
+    assert torch.equal(matrices[:, 0, 0], matrices[:, 1, 1])
+    assert matrices[:, :, 2].T.corrcoef()[0, 1].abs() < 0.05  # x and y are drawn apart
+    assert torch.stack([matrices[:, 0, 0], matrices[:, 0, 2]]).corrcoef()[0, 1].abs() < 0.05
+
+
+def test_an_image_moved_by_its_whole_side_is_gone() -> None:
+    matrix = torch.tensor([[[1.0, 0, 2], [0, 1, 0]]])
+    assert warp(torch.ones(1, 1, 5, 9), matrix).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop_probability": 0.0, "crop_size": 1, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "elastic": 0.0},
+        {"crop_probability": 1.0, "rotation": 180.0, "shift": 1.0, "zoom": 0.99, "elastic": 100.0},
+    ],
+)
+def test_the_ends_of_the_ranges_are_in_them(settings: dict) -> None:
+    augmentation = Augmentation(**settings)
+    assert augmentation.draw(2, (28, 28), torch.Generator()).isfinite().all()
+    for name, value in settings.items():
+        beyond = {name: value - 1 if name == "crop_size" else value - 0.01 if value == 0 else value + 0.01}
+        with pytest.raises(ValueError, match=f"{name} is "):
+            replace(augmentation, **beyond)
+        with pytest.raises(FrozenInstanceError):
+            setattr(augmentation, name, value)
 
 
 def test_nothing_asked_for_changes_nothing() -> None:

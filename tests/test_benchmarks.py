@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -6,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import Subset
+from torchvision.datasets import MNIST
 
-from conftest import ROOT, Splits
+from conftest import ROOT, Splits, head
 from evidence.benchmark import stock
 from evidence.benchmark.child import measure, peak_bytes
 from evidence.benchmark.contenders import Contender, our_contender, stock_contender
-from evidence.benchmark.figures import draw
+from evidence.benchmark.figures import draw, plot_benchmark
 from evidence.benchmark.ladder import Rung, rungs, timer
 from evidence.benchmark.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
 from evidence.benchmark.suite import Benchmark
@@ -27,14 +30,23 @@ def folder() -> Path:
         yield linked
 
 
-def test_both_pipelines_give_the_same_test_images_and_sizes(folder: Path, mnist: Splits) -> None:
+def test_both_pipelines_give_the_same_test_images_and_sizes(mnist: Splits) -> None:
+    with stock.linked(ROOT / "data") as folder:
+        before = sorted((ROOT / "data").rglob("*"))
+        test_set = compare_pipelines(folder, mnist)
+        assert sorted((ROOT / "data").rglob("*")) == before  # nothing extracted into the checkout
+        assert len(list(folder.rglob("*-ubyte"))) == 4
+    assert len(test_set) == 10000 and not folder.exists()
+
+
+def compare_pipelines(folder: Path, mnist: Splits) -> MNIST:
     train_set, test_set = stock.datasets(folder)
     assert (len(train_set), len(test_set)) == (60000, 10000)
     theirs, ours = stock.loader(test_set, CPU, batch_size=50), Batches(mnist[1], 50)
     for _, expected, given in zip(range(3), theirs, ours, strict=False):
         torch.testing.assert_close(given[0], expected[0], rtol=0, atol=1e-5)
         assert torch.equal(given[1], expected[1])
-    assert not list((ROOT / "data").rglob("*-ubyte"))  # nothing extracted into the checkout
+    return test_set
 
 
 def test_both_pipelines_augment_alike(folder: Path, mnist: Splits) -> None:
@@ -46,17 +58,21 @@ def test_both_pipelines_augment_alike(folder: Path, mnist: Splits) -> None:
     assert difference.abs().max() < 0.06  # 0.09 for 12 degrees instead of 15, 0.15 for no crops
 
 
-def test_both_contenders_learn_and_test(folder: Path, mnist: Splits) -> None:
+def test_both_contenders_learn_and_test(folder: Path, mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 100 images a pass has 10 steps: 12 passes bring the loss from the logarithm of ten classes to below 2."""
+    train_set, test_set = stock.datasets(folder)
+    monkeypatch.setattr(stock, "datasets", lambda folder: (train_set, Subset(test_set, range(200))))
     for contender in (
-        stock_contender(folder, CPU, num_images=100, batch_size=20),
-        our_contender(mnist, CPU, num_images=100, batch_size=20),
+        stock_contender(folder, CPU, num_images=100, batch_size=10),
+        our_contender((mnist[0], head(mnist[1], 200)), CPU, num_images=100, batch_size=10),
     ):
-        assert len(contender.batches) == 5
+        assert len(contender.batches) == 10
         contender.load(contender.batches)
-        losses = [contender.train(FirstBatches(contender.batches, 5))[0] for _ in range(2)]
-        assert losses[1] < losses[0]
-        correct = contender.test() * len(mnist[1].labels)
-        assert 0 < correct == pytest.approx(round(correct), abs=1e-6)
+        losses = [contender.train(FirstBatches(contender.batches, 10))[0] for _ in range(12)]
+        assert losses[0] == pytest.approx(math.log(10), abs=0.4)
+        assert losses[-1] < 2
+        correct = contender.test() * 200
+        assert 30 < correct == pytest.approx(round(correct), abs=1e-6)  # by chance 20
 
 
 @pytest.mark.parametrize("rung", rungs(CPU), ids=lambda rung: rung.name)
@@ -176,6 +192,32 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     ladder = summarise({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
     (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}))
+    axes = plot_benchmark(part).subfigs[0].axes + plot_benchmark(part).subfigs[1].axes
+    assert [a.get_title() for a in axes] == [
+        "Training epoch of 60,000 images",
+        "Time against number of images",
+        "Time of an image against batch size",
+    ]
+    assert [a.get_xlabel() for a in axes] == [
+        "seconds (median; less is better)",
+        "images (thousands)",
+        "batch size (images)",
+    ]
+    assert [a.get_ylabel() for a in axes] == ["", "seconds (median)", "microseconds (median)"]
+    assert [bar.get_width() for bar in axes[0].containers[0]] == [4, 2, 1]
+    assert [text.get_text() for text in axes[0].texts] == ["4 s  (1.0x)", "2 s  (2.0x)", "1 s  (4.0x)"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["stock", "+ a step", "sprint recipe"]
+    assert axes[0].yaxis_inverted() and axes[0].get_xlim()[0] == 0
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes[1].lines}
+    assert lines == {
+        "stock, training epoch": ([10], [4]),
+        "this project, training epoch": ([10], [1]),
+        "stock, data pipeline alone": ([10, 20], [4, 4]),
+        "this project, data pipeline alone": ([10, 20], [1, 1]),
+    }
+    assert axes[1].xaxis.get_major_formatter()(2500) == "2.5"
+    assert [label.get_text() for label in axes[2].get_xticklabels()] == ["32"]
+    assert axes[1].get_ylim()[0] == axes[2].get_ylim()[0] == 0
     assert draw(tmp_path, "cpu") == tmp_path / "benchmark.png"
     assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda-quick.png"
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")

@@ -75,6 +75,19 @@ def test_dropout_at_a_rate_that_bytes_cannot_give_keeps_the_mean() -> None:
     assert abs((y == 0).float().mean().item() - 0.1) < 1e-3
 
 
+@pytest.mark.parametrize("p", [0.0, 1 / 256, 255 / 256, 1.0])
+def test_dropout_at_the_ends_of_what_bytes_can_give(p: float) -> None:
+    y = Dropout(p)(torch.ones(400_000))
+    assert (y == 0).float().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / 400_000) ** 0.5)
+    if p < 1:
+        assert y.max().item() == pytest.approx(1 / (1 - p))
+
+
+def test_dropout_keeps_the_type_of_its_input() -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        assert Dropout(0.25)(torch.ones(9, dtype=dtype)).dtype == dtype
+
+
 def test_a_placed_network_takes_the_cheap_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     def stock_is_not_called(*_: object) -> None:
         raise AssertionError("the stock dropout was called")

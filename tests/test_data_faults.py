@@ -364,6 +364,15 @@ def test_an_archive_that_cannot_be_read_is_named(
     assert line.startswith(f"{raw(folder, name)} cannot be read ({os.strerror(number)})")
 
 
+def test_the_data_folder_is_that_of_the_working_directory_by_default(
+    folder: Path, tiny: Official, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert folder.name == "data"
+    for split, expected in zip(load_mnist(), tiny.splits, strict=True):
+        assert torch.equal(split.images, expected.images)
+
+
 def test_a_link_to_nowhere_is_a_missing_archive(folder: Path, tiny: Official, mirror: Mirror) -> None:
     archive = raw(folder, NAMES[0])
     archive.unlink()

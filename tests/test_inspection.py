@@ -34,6 +34,16 @@ def test_effective_field_of_a_linear_network_is_its_kernel() -> None:
     assert field.sum() == pytest.approx(expected.abs().sum().item(), rel=1e-5)
 
 
+def test_effective_field_is_that_of_the_unit_in_its_row_and_column() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, (3, 2), bias=False))
+    images = torch.randint(0, 256, (3, 8, 11), dtype=torch.uint8)
+    batches = Batches(Split(images, torch.zeros(3, dtype=torch.int64)), 2)
+    field = effective_receptive_field(model, batches, "0", unit=(1, 7))
+    expected = torch.zeros(8, 11)
+    expected[1:4, 7:9] = model[0].weight[:, 0].sum(dim=0).abs().detach()
+    torch.testing.assert_close(field, expected)
+
+
 def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None:
     net = Net().train()
     before = copy.deepcopy(net.state_dict())
@@ -76,6 +86,17 @@ def test_distortions_keep_labels_and_do_what_they_say(small_mnist: Splits) -> No
     point = torch.zeros(1, 28, 28, dtype=torch.uint8)
     point[0, 14, 14] = 255
     blurred = distortions(Split(point, torch.zeros(1, dtype=torch.int64)))["blurred (sigma 1.5 pixels)"].images[0]
-    profile = blurred.sum(dim=0) / blurred.sum()
-    spread = (profile * (torch.arange(28) - 14) ** 2).sum().sqrt().item()
-    assert spread == pytest.approx(1.5, abs=0.2)
+    for axis in (0, 1):
+        profile = blurred.sum(dim=axis) / blurred.sum()
+        spread = (profile * (torch.arange(28) - 14) ** 2).sum().sqrt().item()
+        assert spread == pytest.approx(1.5, abs=0.2)
+    thick = distortions(Split(point, torch.zeros(1, dtype=torch.int64)))["thicker by a pixel"].images[0]
+    assert thick.nonzero().tolist() == [[14, 14], [14, 15], [15, 14], [15, 15]]
+
+
+def test_distortions_are_the_same_in_every_call(small_mnist: Splits) -> None:
+    few = head(small_mnist[1], 5)
+    first, again, other = distortions(few), distortions(few), distortions(few, seed=1)
+    assert all(torch.equal(first[name].images, again[name].images) for name in first)
+    changed = [name for name in first if not torch.equal(first[name].images, other[name].images)]
+    assert changed == ["noisy (sigma 64 of 255)"]

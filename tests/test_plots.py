@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import nn
 
 from conftest import Splits
 from helpers import plots
@@ -35,12 +37,21 @@ def test_the_four_panels_are_in_their_places_and_show_the_history() -> None:
         assert list(line.get_xdata()) == [1, 2]
         assert list(line.get_ydata()) == curve
         assert axes.get_xlabel() == "epoch"
-        assert ("nats" if "loss" in axes.get_title() else "%") in axes.get_ylabel()
-    assert panels[3].get_title().endswith("99.12% at the end")
+    assert [axes.get_title().split(": ")[1] for axes in panels] == [
+        "0.1000 at the end",
+        "0.0500 at the end",
+        "97.00% at the end",
+        "99.12% at the end",
+    ]
+    assert [axes.get_ylabel() for axes in panels] == ["loss (nats per image)"] * 2 + ["accuracy (% of images)"] * 2
+    assert [axes.yaxis.get_major_formatter()(0.975) for axes in panels[2:]] == ["97.5%"] * 2
+    train, test, *_ = colours = [axes.lines[0].get_color() for axes in panels]
+    assert colours == [train, test, train, test] and train != test
 
 
 def test_a_run_of_one_epoch_has_one_tick_and_no_accuracy_above_all() -> None:
     history = replace(HISTORY, **{name: getattr(HISTORY, name)[:1] for name in vars(HISTORY) if "_" in name})
+    history = replace(history, train_accuracy=[1.0])
     for axes in plots.plot_history(history).axes:
         low, high = axes.get_xlim()
         assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
@@ -52,15 +63,109 @@ def test_boxes_on_the_digit_grow_from_3_to_28(small_mnist: Splits) -> None:
     figure = plots.plot_receptive_fields(stages(layer_table(Net())), small_mnist[1].images[0])
     assert [axes.patches[0].get_width() for axes in figure.axes] == [3, 5, 6, 6, 10, 14, 14, 18, 28]
 
+    assert [axes.get_title() for axes in figure.axes[::3]] == ["conv1: 3×3", "conv3: 6×6", "conv6: 14×14"]
+
+
+def corners(axes: Axes) -> tuple[float, float, float, float]:
+    """Return left, right, top and bottom of the box, in pixels, whose centres are whole numbers."""
+    (box,) = axes.patches
+    assert not box.get_fill() and not box.get_clip_on()
+    (left, top), width, height = box.get_xy(), box.get_width(), box.get_height()
+    return left, left + width, top, top + height
+
+
+def test_the_box_frames_the_pixels_that_the_central_unit_sees() -> None:
+    (stage,) = layer_table(nn.Sequential(nn.Conv2d(1, 2, (3, 5))), (1, 10, 14))  # unit (4, 5) of 8x10: rows 4 to 6
+    image = torch.arange(140.0).view(10, 14)
+    for figure in (plots.plot_receptive_fields([stage], image), plots.plot_effective_field(image, stage)):
+        axes = figure.axes[0]
+        assert corners(axes) == (4.5, 9.5, 3.5, 6.5)  # columns 5 to 9
+        assert axes.images[0].get_array().shape == (10, 14)
+    assert plots.plot_receptive_fields([stage], image).axes[0].get_title() == "0: 3×5"
+
+
+def test_the_effective_field_says_what_its_colours_and_axes_are() -> None:
+    stage = stages(layer_table(Net()))[-2]
+    gradient = torch.rand(28, 28) * 7
+    axes, colours = plots.plot_effective_field(gradient, stage).axes
+    shown = torch.tensor(axes.images[0].get_array())
+    torch.testing.assert_close(shown, gradient / gradient.max())
+    assert axes.get_title() == "conv7: theory (box) and influence (colour)"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("column (pixels)", "row (pixels)")
+    assert colours.get_ylabel() == "mean |gradient| (largest = 1)"
+
+
+def pictures(figure: Figure) -> list[torch.Tensor]:
+    return [torch.tensor(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+
 
 def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> None:
     figure = plots.plot_augmentation(small_mnist[0], RECIPES["assignment"].augmentation, indices=[3, 5], draws=4)
-    assert len(figure.axes) == 2 * 5
-    assert torch.equal(torch.tensor(figure.axes[5].images[0].get_array()), small_mnist[0].images[5])
+    assert [axes.get_title() for axes in figure.axes] == ["original", *(f"draw {i}" for i in range(1, 5))] + [""] * 5
+    shown = pictures(figure)
+    assert len(shown) == 2 * 5
+    for index, (original, *draws) in zip((3, 5), (shown[:5], shown[5:]), strict=True):
+        assert torch.equal(original, small_mnist[0].images[index])
+        for i, draw in enumerate(draws):
+            assert not any(torch.equal(draw, other) for other in draws[:i])
+            likeness = torch.nn.functional.cosine_similarity(draw.flatten() - draw.min(), original.flatten(), dim=0)
+            assert likeness > 0.5  # of the same digit
+
+
+def test_digits_are_in_the_row_of_their_class(small_mnist: Splits) -> None:
+    figure = plots.plot_digits(small_mnist[0], 4)
+    shown = pictures(figure)
+    assert len(shown) == 40
+    for label in range(10):
+        of_class = small_mnist[0].images[small_mnist[0].labels == label][:4]
+        assert all(map(torch.equal, shown[4 * label : 4 * label + 4], of_class))
+        assert figure.axes[4 * label].get_ylabel() == f"label {label}"
+    assert {len(axes.get_xticks()) + len(axes.get_yticks()) for axes in figure.axes} == {0}
+    assert {axes.images[0].get_cmap().name for axes in figure.axes} == {"gray"}
+
+
+def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
+    matrix = torch.diag(torch.full((10,), 90))
+    matrix[2, 7], matrix[3, 5] = 9, 4
+    axes, colours = plots.plot_confusion(matrix).axes
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts if text.get_text()}
+    assert texts == {(i, i): ("90", "k") for i in range(10)} | {(7, 2): ("9", "w"), (5, 3): ("4", "k")}
+    errors = torch.tensor(axes.images[0].get_array())
+    assert errors.nonzero().tolist() == [[2, 7], [3, 5]] and errors[2, 7] == 9
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "label")
+    assert list(axes.get_xticks()) == list(axes.get_yticks()) == list(range(10))
+    assert colours.get_ylabel() == "errors (images)"
+
+
+def test_mistakes_say_label_prediction_and_probability(small_mnist: Splits) -> None:
+    split = small_mnist[1]
+    probabilities = torch.full((300, 10), 0.3 / 9)
+    probabilities[:, 6] = 0.7
+    figure = plots.plot_mistakes(split, probabilities.log(), torch.tensor([3, 1, 2, 9, 8, 7, 20]))
+    assert all(map(torch.equal, pictures(figure), split.images[[3, 1, 2, 9, 8, 7, 20]]))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:3] == [f"label {split.labels[i]}\nsays 6 (70%)" for i in (3, 1, 2)]
+    assert titles[7:] == [""] * 5 and len(pictures(figure)) == 7
+    assert not any(axes.axison for axes in figure.axes)  # nor where there is no picture
+
+
+def test_predictions_are_bars_beside_their_picture(small_mnist: Splits) -> None:
+    images = small_mnist[1].images[:2]
+    probabilities = torch.rand(2, 10).softmax(dim=1)
+    figure = plots.plot_predictions(images, probabilities.log(), ["one.png", "two.png"])
+    assert all(map(torch.equal, pictures(figure), images))
+    assert [axes.get_title() for axes in figure.axes] == ["one.png", "", "two.png", ""]
+    for axes, expected in zip(figure.axes[1::2], probabilities, strict=True):
+        bars = axes.containers[0]
+        assert [bar.get_height() for bar in bars] == pytest.approx(expected.tolist(), rel=1e-5)
+        assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx(range(10))
+        assert list(axes.get_xticks()) == list(range(10))
+        assert axes.get_ylim() == (0, 1)
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("digit", "probability")
 
 
 @pytest.mark.parametrize("draw", [
-    lambda split: plots.plot_digits(split, 4),
+    lambda split: plots.plot_digits(split, 2),
     lambda split: plots.plot_confusion(torch.eye(10, dtype=torch.int64) * 9),
     lambda split: plots.plot_mistakes(split, torch.full((700, 10), 0.1).log(), torch.tensor([3, 1, 2])),
     lambda split: plots.plot_effective_field(torch.rand(28, 28), stages(layer_table(Net()))[-2]),

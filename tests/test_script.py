@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 
 import pytest
@@ -22,23 +22,36 @@ from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
 from helpers.engine.files import load_tensors, load_weights, save_tensors
 from helpers.engine.history import History
+from helpers.engine.progress import HEADER, row
 from helpers.model import Net
-from helpers.prediction import read_picture
+from helpers.prediction import read_picture, to_mnist
 from helpers.recipe import RECIPES, Recipe
 from helpers.summary import summary
 from helpers.training import evaluate, fit, predict
 
 
 def test_a_run_writes_figure_history_and_weights(
-    small_script: Callable[..., int], small_mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
+    small_script: Callable[..., int],
+    small_mnist: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=3", "--results", tmp_path) == 0
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # a plugin of pytest brings it; this is a terminal
+    assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=0", "--results", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "Conv2d(1, 8, 3)" in printed and "Linear-27" in printed and "Total params: 11,874" in printed
     history = History.from_dict(json.loads((tmp_path / "history.json").read_text()))
-    assert history.recipe["seed"] == 3 and history.recipe["lr"] == 0.02 and history.num_epochs == 2
-    for values in (history.train_accuracy, history.test_accuracy):
-        assert f"{values[-1]:.2%}" in printed
+    assert history.recipe["seed"] == 0 and history.recipe["lr"] == 0.02 and history.num_epochs == 2
+    assert history.recipe["batch_size"] == 50
+    lines = printed.splitlines()
+    begin = lines.index(HEADER)
+    assert lines[begin : begin + 4] == [HEADER, row(history, 0), row(history, 1), ""]
+    ends = f"train accuracy {history.train_accuracy[-1]:.2%}, test accuracy {history.test_accuracy[-1]:.2%}"
+    assert lines[begin + 4] == ends
+    assert lines[-1] == f"written to {tmp_path}: history.json, model.pt and, to look at, results.png"
+    checkpoint = load_tensors(tmp_path / "checkpoint.pt")
+    assert History.from_dict(checkpoint["history"]) == history
     net = Net()
     load_weights(net, tmp_path / "model.pt")
     assert evaluate(net, Batches(small_mnist[1], 250))[1] == history.test_accuracy[-1]
@@ -82,6 +95,38 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
     assert small_script("--predict", paper, tmp_path / "blank.png") == 2
     assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
+
+
+def test_what_is_printed_about_a_picture_is_what_the_network_says(
+    small_script: Callable[..., int], mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    paper = tmp_path / "picture.png"
+    Image.fromarray(255 - mnist[1].images[8].numpy()).save(paper)
+    assert small_script("--predict", paper, "--results", tmp_path) == 0
+    net = RECIPES["best"].model()
+    load_weights(net, ROOT / "results" / "best" / "model.pt")
+    images = to_mnist(read_picture(paper))[None]
+    best = predict(net, Batches(Split(images, torch.zeros(1, dtype=torch.int64)))).exp()[0].sort(descending=True)
+    answers = [f"{digit} ({share:.1%})" for digit, share in zip(best.indices, best.values, strict=True)]
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"{paper}: {answers[0]}, then {answers[1]} and {answers[2]}",
+        f"written: {tmp_path / 'predictions.png'}",
+    ]
+
+
+def test_ctrl_c_says_how_to_go_on_where_one_can(
+    small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "fit", stop)
+    monkeypatch.setattr(script, "read_picture", stop)
+    assert small_script("--predict", "picture.png") == 130
+    assert capsys.readouterr().err == "stopped\n"
+    assert small_script("--results", tmp_path) == 130
+    says = f"stopped; the same command with --resume goes on from the last finished epoch in {tmp_path}\n"
+    assert capsys.readouterr().err == says
 
 
 def test_the_last_lines_say_what_the_number_means(
@@ -270,6 +315,43 @@ def test_a_file_that_cannot_be_read_raises_an_oserror_of_one_line(
     with pytest.raises(OSError) as caught:
         call()
     assert "\n" not in str(caught.value) and str(ROOT) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"),
+    [
+        ("num_epochs", 1, 2**31 - 1),
+        ("batch_size", 1, 2**31 - 1),
+        ("seed", 0, 2**31 - 1),
+        ("lr", 1e-9, 99.9),
+        ("momentum", 0, 0.999),
+        ("weight_decay", 0, 0.999),
+        ("warm_up", 0, 0.999),
+        ("label_smoothing", 0, 0.999),
+        ("dropout", 0, 0.999),
+    ],
+)
+def test_the_ends_of_a_recipes_ranges_are_in_them(name: str, least: float, most: float) -> None:
+    for value in (least, most):
+        recipe = Recipe(**{name: value})
+        assert recipe.as_json()[name] == value
+        with pytest.raises(FrozenInstanceError):
+            setattr(recipe, name, value)
+    for beyond in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"{name} is {beyond}"):
+            Recipe(**{name: beyond})
+
+
+def test_a_recipe_draws_the_weights_of_its_seed() -> None:
+    weights = [Recipe(seed=seed).model().state_dict()["conv1.0.weight"] for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_all_but_one_image_can_be_held_out() -> None:
+    split = Split(images(), LABELS)
+    for number in (1, 3):
+        rest, held_out = split.hold_out(number, seed=1)
+        assert (len(rest.labels), len(held_out.labels)) == (4 - number, number)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,10 +1,12 @@
 import json
 import math
 import os
+import re
+import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import torch.distributed as dist
 from conftest import ROOT, Splits, head
 from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
 from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
-from evidence.study import STUDIES, Study, do_share, read_records, run
+from evidence.study import STUDIES, VALIDATION_IMAGES, Study, do_share, read_records, run
 from helpers.engine.history import History
 from helpers.recipe import RECIPES
 from tiny_study import TINY, TINY_STUDY
@@ -41,6 +43,11 @@ def test_interval_by_hand() -> None:
     assert result["half_width"] == pytest.approx(4.303 * 0.1 / math.sqrt(3))
     with pytest.raises(ValueError, match="1 values: give 2 to 31 seeds"):
         interval([0.5])
+    with pytest.raises(ValueError, match="32 values: give 2 to 31 seeds"):
+        interval([0.5] * 32)
+    pair, most = interval([0.5, 0.7]), interval([0.5] * 30 + [0.7])
+    assert pair["half_width"] == pytest.approx(12.706 * 0.1)
+    assert most["half_width"] == pytest.approx(2.042 * 0.2 / 31)  # the standard deviation is 0.2 / sqrt(31)
 
 
 def record(variant: str, seed: int, *accuracies: float) -> dict:
@@ -108,6 +115,62 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
 
 
+TINY_STUDIES = """
+from helpers.data import load_mnist as load_all
+
+ROUGH = Recipe(num_epochs=1, batch_size=50, lr=0.01)
+VARIANTS = {"plain": ROUGH, "no dropout": replace(ROUGH, dropout=0.0)}
+STUDIES = {"tiny": Study(VARIANTS, 2), "tiny candidates": Study(VARIANTS, 2, validation=True)}
+VALIDATION_IMAGES = 100
+
+
+def load_mnist(root):
+    return [Split(split.images[:300], split.labels[:300]) for split in load_all(root)]
+
+
+if __name__ == "__main__":"""
+
+
+@pytest.mark.processes
+@pytest.mark.usefixtures("one_thread")
+def test_the_documented_command_without_options_and_once_more(
+    tmp_path: Path, mnist: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("evidence", "helpers"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "results").mkdir()
+    committed = (ROOT / "results" / "study.json").read_text(encoding="utf-8")
+    (tmp_path / "results" / "study.json").write_text(committed, encoding="utf-8")
+    module = tmp_path / "evidence" / "study.py"
+    documented = re.findall(r"^On this machine.*(python -m evidence\.study) ", module.read_text(encoding="utf-8"), re.M)
+    assert documented == ["python -m evidence.study"]
+    source = module.read_text(encoding="utf-8").replace('\nif __name__ == "__main__":', TINY_STUDIES)
+    module.write_text(source, encoding="utf-8")
+
+    def study(title: str) -> tuple[str, dict]:
+        command = [sys.executable, "-m", "evidence.study", title]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "results" / f"{title.replace(' ', '-')}.png").read_bytes().startswith(b"\x89PNG")
+        return done.stdout, json.loads((tmp_path / "results" / "study.json").read_text(encoding="utf-8"))
+
+    printed, content = study("tiny candidates")
+    assert {name: content[name] for name in STUDIES} == json.loads(committed)  # the others stay
+    records = content["tiny candidates"]["runs"]
+    assert printed.count(", seed ") == len(records) == 4 and "| no dropout | 2 |" in printed
+    monkeypatch.setattr("evidence.study.VALIDATION_IMAGES", 100)
+    variants = {"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}
+    candidates = Study(variants, 2, validation=True)
+    for record, (name, recipe) in zip(records, candidates.runs(), strict=True):
+        alone = run(candidates, name, recipe, head(mnist[0], 300), head(mnist[1], 0), "cpu")  # no test image is seen
+        assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
+    shutil.rmtree(tmp_path / "results" / "runs")
+    printed, again = study("tiny candidates")
+    assert printed.count(", seed ") == 0 and "| no dropout | 2 |" in printed
+    assert again == content
+
+
 def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("evidence.study.VALIDATION_IMAGES", 200)
@@ -151,11 +214,38 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
     assert content["summary"] == json.loads(json.dumps(summarise(content["runs"])))
 
 
+@pytest.mark.parametrize("title", STUDIES)
+def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_on(title: str) -> None:
+    runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]["runs"]
+    in_validation, in_test = (  # images that were right
+        [accuracy * num_images for run in runs for accuracy in run["test_accuracy"]]
+        for num_images in (VALIDATION_IMAGES, 10_000)
+    )
+    assert in_test == pytest.approx([round(hits) for hits in in_test], abs=1e-2)
+    of_validation = in_validation == pytest.approx([round(hits) for hits in in_validation], abs=1e-2)
+    assert of_validation == STUDIES[title].validation == ("candidates" in title)
+
+
 def test_chosen_recipes_are_the_best_candidates_on_validation_images() -> None:
     study = json.loads((ROOT / "results" / "study.json").read_text())
     for name, candidates in (("best", BEST_CANDIDATES), ("sprint", SPRINT_CANDIDATES)):
         means = {variant: v["final"]["mean"] for variant, v in study[f"{name} candidates"]["summary"].items()}
         assert RECIPES[name] == candidates[max(means, key=means.get)]
+
+
+def test_the_candidates_are_what_they_are_called() -> None:
+    for candidates in (SPRINT_CANDIDATES, BEST_CANDIDATES):
+        assert len(set(candidates.values())) == len(candidates)
+        for name, recipe in candidates.items():
+            assert recipe.optimizer == name.split(",")[0].lower()
+    elastic = {name: recipe.augmentation.elastic for name, recipe in BEST_CANDIDATES.items()}
+    assert elastic == {
+        "SGD": 0, "SGD, elastic": 0.6, "SGD, more elastic": 0.9, "AdamW": 0, "AdamW, elastic": 0.6
+    }  # fmt: skip
+    smooth = {name: recipe.label_smoothing for name, recipe in SPRINT_CANDIDATES.items()}
+    assert smooth == {
+        "AdamW": 0, "AdamW, smooth labels": 0.05, "AdamW, smoother labels": 0.1, "SGD, smooth labels": 0.05
+    }  # fmt: skip
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
@@ -168,6 +258,9 @@ def test_intervals_are_drawn_about_their_means() -> None:
     final = {"n": 3, "mean": 0.9, "sd": 0.01, "half_width": 0.02}
     (axes,) = plot_intervals({"plain": {"final": final}, "other": {"final": final | {"mean": 0.8}}}).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["plain (n = 3)", "other (n = 3)"]
+    assert axes.yaxis_inverted()  # the first on top
+    assert axes.get_xlabel() == "accuracy after the last epoch (% of images), mean and its 95% interval"
+    assert axes.xaxis.get_major_formatter()(0.885) == "88.5%"
     (bars,) = axes.containers[0].get_children()[-1:]
     assert [sorted(segment[:, 0].tolist()) for segment in bars.get_segments()] == [
         pytest.approx([0.88, 0.92]), pytest.approx([0.78, 0.82])

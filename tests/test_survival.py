@@ -1,15 +1,21 @@
 """Kills, signals, full disks and foreign checkpoints: nothing that was saved is lost, and every end is one line."""
 
+import copy
+import itertools
 import json
+import math
 import os
 import pickle
+import random
+import re
 import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +23,9 @@ import pytest
 import torch
 
 import ERAV4S5CNNwithBN as script
-from conftest import ROOT, Interrupt, Splits
+from conftest import ROOT, Interrupt, Splits, head
 from helpers.engine import files
-from helpers.engine.files import atomic_write, load_tensors, save_tensors
+from helpers.engine.files import atomic_write, load_tensors, load_weights, save_tensors
 from helpers.engine.history import History
 from helpers.engine.progress import HEADER
 from helpers.recipe import Recipe
@@ -79,16 +85,16 @@ def test_a_signal_ends_the_script_with_one_line_and_a_whole_checkpoint(
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw", "schedule": "one-cycle", "lr": 0.01}])
 def test_a_resumed_run_has_the_same_weights_and_history(small_mnist: Splits, tmp_path: Path, changes: dict) -> None:
-    recipe = replace(RECIPE, **changes)
+    recipe, splits = replace(RECIPE, **changes), [head(split, 230) for split in small_mnist]
     whole, parts = recipe.model(), recipe.model()
-    expected = fit(whole, *small_mnist, recipe, device="cpu")
+    expected = fit(whole, *splits, recipe, device="cpu")
     path = tmp_path / "checkpoint.pt"
     for after in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            fit(parts, *small_mnist, recipe, device="cpu", checkpoint=path, resume=after > 1, progress=Interrupt(after))
+            fit(parts, *splits, recipe, device="cpu", checkpoint=path, resume=after > 1, progress=Interrupt(after))
         parts = recipe.model()
         torch.manual_seed(after)  # the state of this process does not matter
-    history = fit(parts, *small_mnist, recipe, device="cpu", checkpoint=path, resume=True)
+    history = fit(parts, *splits, recipe, device="cpu", checkpoint=path, resume=True)
     assert {**vars(history), "seconds": 0} == {**vars(expected), "seconds": 0}
     for name, tensor in parts.state_dict().items():
         assert torch.equal(tensor, whole.state_dict()[name]), name
@@ -109,7 +115,18 @@ class Payload:
         return (os.system, ("touch was_run",))
 
 
-@pytest.mark.parametrize("kind", ["code", "pickle", "text", "empty", "cut", "folder", "other tensors", "missing"])
+FOREIGN_CONTENT = {
+    "other tensors": {"weights": torch.zeros(3)},
+    "a bare tensor": torch.zeros(3),
+    "a list": [1.0],
+    "nothing": None,
+    "no states": {"trainer": torch.zeros(3), "history": {}},
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["code", "pickle", "text", "empty", "cut", "folder", "missing", "a dot", *FOREIGN_CONTENT]
+)
 def test_a_foreign_checkpoint_is_refused_in_one_line(
     kind: str,
     small_script: Callable[..., int],
@@ -132,13 +149,96 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(
         path.write_bytes(path.read_bytes()[:-100])
     elif kind == "folder":
         path.mkdir()
-    elif kind == "other tensors":
-        save_tensors(path, {"weights": torch.zeros(3)})
+    elif kind == "a dot":
+        path.write_bytes(b".")  # at which an unpickler's stack is empty
+    elif kind in FOREIGN_CONTENT:
+        save_tensors(path, FOREIGN_CONTENT[kind])
     assert small_script(*THREE_EPOCHS, f"--results={tmp_path}", "--resume") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "checkpoint.pt" in line
     assert not (tmp_path / "was_run").exists()
     assert not (tmp_path / "model.pt").exists()
+
+
+class Small(torch.nn.Module):
+    """Twenty weights, so that hundreds of runs take seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(1, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(images.mean(dim=(2, 3))).log_softmax(dim=1)
+
+
+def paths(content: object, *before: object) -> Iterator[tuple]:
+    """Yield the keys that lead to every part of nested dictionaries and lists."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*before, key)
+        yield from paths(value, *before, key)
+
+
+def changed(content: dict, path: tuple, value: object) -> dict:
+    """Return a copy in which ``value`` stands in the place that ``path`` leads to."""
+    content = copy.deepcopy(content)
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return content
+
+
+def test_whatever_part_of_a_checkpoint_is_foreign_it_ends_in_one_line(small_mnist: Splits, tmp_path: Path) -> None:
+    path, splits = tmp_path / "checkpoint.pt", [head(split, 20) for split in small_mnist]
+    recipe = Recipe(num_epochs=2, batch_size=10, optimizer="adamw", schedule="one-cycle", augmentation=None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Small(), *splits, recipe, device="cpu", checkpoint=path, progress=Interrupt(1))
+    good = load_tensors(path)
+    assert ("trainer", "optimizer", "state", 0, "exp_avg") in set(paths(good))
+    for part, foreign in zip(paths(good), itertools.cycle([torch.zeros(3), {"a": 1}, ["x"]]), strict=False):
+        save_tensors(path, changed(good, part, foreign))
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=r"checkpoint\.pt is ") as caught:
+            fit(Small(), *splits, recipe, device="cpu", checkpoint=path, resume=True)
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 600, part
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        (("history", "seconds"), None, "seconds of its history is None, no list of finite numbers"),
+        (("history", "seconds"), [math.inf], "seconds of its history is [inf], no list of finite numbers"),
+        (("history", "seconds"), [1.0, 2.0], "the curves of its history differ in length"),
+        (("history", "versions"), None, "versions of its history is 'None', no dictionary of plain values"),
+        (("history", "recipe", "lr"), torch.ones(2), "no dictionary of plain values"),
+        (("history",), {}, "its history has not the entries of one"),
+        (("trainer",), [], "its state is of type list, no dictionary"),
+        (("trainer", "optimizer"), {}, "its state, optimizer has other entries than it needs: param_groups, state"),
+        (("trainer", "optimizer", "param_groups"), [], "its state, optimizer, param_groups has other entries"),
+        (("trainer", "optimizer", "state", 1), {}, "its state, optimizer, state, 1 has other entries"),
+        (
+            ("trainer", "optimizer", "state", 1, "momentum_buffer"),
+            torch.zeros(3),
+            "its state, optimizer, state, 1, momentum_buffer, is torch.float32 (3,) instead of torch.float32 (10,)",
+        ),
+        (("trainer", "model", "fc.bias"), torch.zeros(11), "its state, model, fc.bias, is torch.float32 (11,) instead"),
+        (("trainer", "model", "fc.bias"), torch.zeros(10).int(), "fc.bias, is torch.int32 (10,) instead"),
+        (("trainer", "schedule"), {}, "its state, schedule, is dict instead of NoneType"),
+    ],
+)
+def test_a_checkpoint_says_which_part_is_foreign(
+    part: tuple, value: object, says: str, small_mnist: Splits, tmp_path: Path
+) -> None:
+    path, splits = tmp_path / "checkpoint.pt", [head(split, 20) for split in small_mnist]
+    recipe = Recipe(num_epochs=2, batch_size=10, augmentation=None)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Small(), *splits, recipe, device="cpu", checkpoint=path, progress=Interrupt(1))
+    save_tensors(path, changed(load_tensors(path), part, value))
+    line = rf"checkpoint.pt is no checkpoint of this network \(.*{re.escape(says)}.*\): start anew without resuming"
+    with pytest.raises(ValueError, match=line):
+        fit(Small(), *splits, recipe, device="cpu", checkpoint=path, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +276,59 @@ def test_a_checkpoint_of_another_network_or_version_says_so(small_mnist: Splits,
     save_tensors(path, content)
     with pytest.raises(ValueError, match="torch was 1.0 and is "):
         fit(RECIPE.model(), *small_mnist, RECIPE, device="cpu", checkpoint=path, resume=True)
+
+
+def test_a_file_that_torch_remarks_about_is_refused_in_silence(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:  # looks like TorchScript
+        for name, content in (("data.pkl", pickle.dumps({})), ("constants.pkl", pickle.dumps(())), ("version", b"3")):
+            archive.writestr(f"archive/{name}", content)
+    with pytest.raises(ValueError, match="script.pt is damaged or holds more than tensors"):
+        load_tensors(tmp_path / "script.pt")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_with_broken_bytes_is_refused_in_one_line_or_holds_tensors(
+    legacy: bool, seed: int, tmp_path: Path
+) -> None:
+    path, draw = tmp_path / "tensors.pt", random.Random(seed)
+    state = {"a": torch.zeros(3), "b": [1, 2.0, "x"]}
+    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+    good = path.read_bytes()
+    refused = 0
+    for _ in range(150):
+        content = bytearray(good)
+        for _ in range(draw.randint(1, 3)):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        path.write_bytes(content[: draw.choice((None, draw.randrange(len(content))))])
+        try:
+            load_tensors(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error) == f"{path} is damaged or holds more than tensors and plain values: remove it"
+    assert refused > 50
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1], None, 3, "abc", {}, {1: torch.zeros(3)}, {"fc.bias": 3}])
+def test_what_holds_no_weights_is_refused_in_one_line(content: object, tmp_path: Path) -> None:
+    save_tensors(tmp_path / "model.pt", content)
+    with pytest.raises(ValueError, match=r"model.pt does not hold this network's weights \(.*\): give the") as caught:
+        load_weights(RECIPE.model(), tmp_path / "model.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    fsync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: calls.append(os.fstat(number).st_size) or fsync(number))
+    monkeypatch.setattr(os, "replace", lambda *places: calls.append("replace") or rename(*places))
+    atomic_write(tmp_path / "file.txt", "ab" * 500)
+    assert calls == [1000, "replace"]
 
 
 def test_a_full_disk_spares_the_last_checkpoint(small_mnist: Splits, tmp_path: Path) -> None:

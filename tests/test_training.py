@@ -1,5 +1,8 @@
 import copy
+import itertools
 import json
+import math
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +12,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from conftest import Splits
+from conftest import Interrupt, Splits, head
+from helpers.augmentation import Augmentation
 from helpers.data import Batches
+from helpers.engine.cpu_layers import Dropout
 from helpers.engine.cuda_graph import GraphedStep
 from helpers.engine.device import choose_device, place
 from helpers.engine.history import History
+from helpers.engine.meter import Meter
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.training import Trainer, evaluate, fit, predict
@@ -121,27 +128,186 @@ def test_same_seed_same_run_and_another_seed_another(small_mnist: Splits) -> Non
         recipe = replace(SHORT, seed=seed)
         model = recipe.model()
         torch.manual_seed(noise)  # the run depends on its recipe alone
-        curves.append(fit(model, *small_mnist, recipe, device="cpu").train_loss)
+        curves.append(fit(model, *(head(split, 200) for split in small_mnist), recipe, device="cpu").train_loss)
     assert curves[0] == curves[1]
     assert curves[0] != curves[2]
 
 
-def test_one_cycle_rises_to_the_peak_and_falls_while_momentum_stays(small_mnist: Splits) -> None:
-    recipe = replace(SHORT, schedule="one-cycle", lr=0.1, num_epochs=5, warm_up=0.3)
-    batches = Batches(small_mnist[0], 50)
-    trainer = Trainer(recipe.model(), recipe, len(batches))
-    lrs = []
-    for _ in range(5):
-        for images, labels in batches:
-            group = trainer.optimizer.param_groups[0]
-            lrs.append(group["lr"])
-            assert group["momentum"] == 0.9
-            trainer.step(images, labels)
-            trainer.schedule.step()
+def steps_of_a_run(splits: Splits, recipe: Recipe) -> list[tuple[float, float]]:
+    """Return learning rate and momentum (AdamW's beta 1) of every step that ``fit`` makes."""
+    steps = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        (group,) = optimizer.param_groups
+        steps.append((group["lr"], group["momentum"] if "momentum" in group else group["betas"][0]))
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        fit(Constant(), *splits, recipe, device="cpu")
+    finally:
+        hook.remove()
+    return steps
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_by_one_cycle_rises_to_the_peak_and_falls_while_momentum_stays(
+    small_mnist: Splits, optimizer: str
+) -> None:
+    recipe = replace(SHORT, schedule="one-cycle", lr=0.1, num_epochs=5, warm_up=0.2, optimizer=optimizer)
+    lrs, momentums = zip(*steps_of_a_run(small_mnist, recipe), strict=True)
+    assert len(lrs) == 5 * 14
+    assert set(momentums) == {0.9}
     assert max(lrs) == pytest.approx(0.1)
-    assert lrs.index(max(lrs)) == pytest.approx(0.3 * len(lrs), abs=1)
+    assert lrs.index(max(lrs)) == pytest.approx(0.2 * len(lrs), abs=1)
     assert lrs[0] == pytest.approx(0.1 / 25)
     assert lrs[-1] < 1e-5
+    assert all(a != b for a, b in itertools.pairwise(lrs))  # a new rate for every step, not for every epoch
+
+
+def test_a_run_without_schedule_keeps_its_rate(small_mnist: Splits) -> None:
+    assert set(steps_of_a_run(small_mnist, SHORT)) == {(0.01, 0.9)}
+
+
+class Witness(Constant):
+    """Remembers the batches that it learns from, and the next random number of each, as dropout would draw it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[torch.Tensor] = []
+        self.draws: list[float] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.batches.append(images.clone())
+            self.draws.append(torch.rand(()).item())
+        return super().forward(images)
+
+
+def epochs_seen(splits: Splits, recipe: Recipe) -> tuple[list[torch.Tensor], list[float]]:
+    """Return the images of each epoch of a run, in the order in which they came, and the random numbers drawn."""
+    witness = Witness()
+    fit(witness, *splits, recipe, device="cpu")
+    assert {len(batch) for batch in witness.batches} == {recipe.batch_size}
+    epochs = torch.cat(witness.batches).split(len(splits[0].labels))
+    assert len(epochs) == recipe.num_epochs
+    return list(epochs), witness.draws
+
+
+def test_a_run_sees_every_image_once_an_epoch_in_an_order_of_its_own(small_mnist: Splits) -> None:
+    recipe = replace(SHORT, augmentation=None)
+    in_file = next(iter(Batches(small_mnist[0], 700)))[0]
+    first, again, other = (epochs_seen(small_mnist, replace(recipe, seed=seed)) for seed in (1, 1, 2))
+    orders = [in_file, *first[0], *other[0]]
+    for a, b in itertools.combinations(orders, 2):
+        assert not torch.equal(a, b)
+        assert torch.equal(*(images.flatten(1).sum(dim=1).sort().values for images in (a, b)))
+    assert all(map(torch.equal, first[0], again[0]))
+    assert first[1] == again[1]
+    assert len({*first[1], *other[1]}) == 2 * 2 * 14  # what dropout would draw, too
+
+
+def test_a_run_sees_the_warps_of_its_recipe(small_mnist: Splits) -> None:
+    zooms = Augmentation(crop_probability=1.0, crop_size=14, rotation=0.0)
+    splits, recipe = (head(small_mnist[0], 50), small_mnist[1]), replace(SHORT, num_epochs=1)
+    (plain,), _ = epochs_seen(splits, replace(recipe, augmentation=None))
+    (zoomed,), _ = epochs_seen(splits, replace(recipe, augmentation=zooms))
+    centres = plain[:, :, 7:21, 7:21].flatten(1).sum(dim=1)  # the same order: the seed is the same
+    torch.testing.assert_close(zoomed.flatten(1).sum(dim=1) / 4, centres, rtol=0.05, atol=5)
+
+
+def test_a_run_tells_and_keeps_what_it_computes(small_mnist: Splits) -> None:
+    told = Watch()
+    start = time.perf_counter()
+    history = fit(Constant(), *small_mnist, SHORT, device="cpu", progress=told)
+    assert 0 < sum(history.seconds) < time.perf_counter() - start
+    shares = [(split.labels == 3).double().mean().item() for split in small_mnist]
+    losses = [-(share * math.log(0.7) + (1 - share) * math.log(0.3 / 9)) for share in shares]
+    assert history.train_loss == pytest.approx([losses[0]] * 2, rel=1e-5)
+    assert history.test_loss == pytest.approx([losses[1]] * 2, rel=1e-5)
+    assert history.train_accuracy == pytest.approx([shares[0]] * 2, rel=1e-6)
+    assert history.test_accuracy == pytest.approx([shares[1]] * 2, rel=1e-6)
+    assert told.finished_before == 0
+    ends = [values for values in told.updates if values[0] == 700]
+    assert ends == [(700, *values) for values in zip(history.train_loss, history.train_accuracy, strict=True)]
+    assert told.epochs == [1, 2]
+
+
+class Watch(nullcontext):
+    """Stands in for progress and keeps what it is told."""
+
+    finished_before: int | None = None
+    finished: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updates: list[tuple[float, ...]] = []
+        self.epochs: list[int] = []
+
+    def __enter__(self) -> None:
+        self.finished_before = self.finished
+
+    def update(self, *values: float) -> None:
+        self.updates.append(values)
+
+    def epoch(self, history: History) -> None:
+        self.epochs.append(history.num_epochs)
+
+
+def test_a_resumed_run_shows_the_epochs_that_it_has(small_mnist: Splits, tmp_path: Path) -> None:
+    path, told = tmp_path / "checkpoint.pt", Watch()
+    with pytest.raises(KeyboardInterrupt):
+        fit(Constant(), *small_mnist, SHORT, device="cpu", checkpoint=path, progress=Interrupt(1))
+    fit(Constant(), *small_mnist, SHORT, device="cpu", checkpoint=path, resume=True, progress=told)
+    assert (told.finished_before, told.epochs) == (1, [2])
+
+
+def test_a_run_puts_the_model_where_and_how_it_is_fastest(small_mnist: Splits) -> None:
+    model = SHORT.model()
+    fit(model, *(head(split, 50) for split in small_mnist), replace(SHORT, num_epochs=1), device="cpu")
+    assert model.conv4[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert type(model.pool1[1]) is Dropout
+
+
+class BreaksAtTheEnd(Constant):
+    """Learns as if nothing were wrong and says nothing of use when it is tested."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) * (1.0 if self.training else torch.nan)
+
+
+def test_a_run_whose_last_step_breaks_the_weights_is_no_success(small_mnist: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    says = "^epoch 1: after the last batch the test loss is nan: choose a lower lr than 0.01$"
+    with pytest.raises(FloatingPointError, match=says):
+        fit(BreaksAtTheEnd(), *small_mnist, SHORT, device="cpu", checkpoint=path)
+    assert torch.load(path, weights_only=True)["history"]["seconds"] == []
+
+
+class Breaks(Constant):
+    """The loss of its third batch is not finite."""
+
+    num_batches = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.num_batches += 1
+        return super().forward(images) * (torch.inf if self.num_batches == 3 else 1.0)
+
+
+def test_the_first_batch_whose_loss_is_not_finite_is_named(small_mnist: Splits) -> None:
+    with pytest.raises(FloatingPointError, match="^epoch 1: the loss of batch 3 of 14 is inf: choose a lower lr"):
+        fit(Breaks(), *small_mnist, SHORT, device="cpu")
+
+
+def test_a_meter_looks_about_twice_a_second_and_after_the_last_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    looks = []
+    meter = Meter(4, torch.device("cpu"), lambda *values: looks.append(values))
+    for seconds, loss, hits, size in ((0.3, 1.0, 5, 10), (0.3, 2.0, 10, 10), (0.3, 3.0, 0, 10), (0.0, 8.0, 2, 2)):
+        clock[0] += seconds
+        meter.add(torch.tensor(loss), torch.tensor(hits), size)
+    assert looks == [(20, 1.5, 0.75), (32, pytest.approx(76 / 32), 17 / 32)]
+    assert (meter.loss, meter.accuracy) == (pytest.approx(76 / 32), 17 / 32)
 
 
 def test_no_augmentation_and_no_dropout_and_no_batch_norm_train(small_mnist: Splits) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pickle
 import secrets
 import time
 import warnings
@@ -62,7 +61,7 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         raise FileNotFoundError(f"{path} does not exist: start a run before resuming or loading one") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # on foreign bytes an unpickler may stumble over anything
         raise ValueError(f"{path} is damaged or holds more than tensors and plain values: remove it") from error
 
 

@@ -1,5 +1,6 @@
 """What a run was and how it went."""
 
+import json
 import math
 import platform
 from dataclasses import asdict, dataclass, field, fields
@@ -42,8 +43,12 @@ class History:
             raise ValueError("its history has not the entries of one")
         history = cls(**content)
         for name in ("recipe", "versions"):
-            if not isinstance(content[name], dict):
-                raise ValueError(f"{name} of its history is {content[name]!r}, no dictionary")
+            try:
+                plain = isinstance(content[name], dict) and json.dumps(content[name])
+            except TypeError:
+                plain = False
+            if not plain:
+                raise ValueError(f"{name} of its history is {str(content[name])[:80]!r}, no dictionary of plain values")
         for name in CURVES:
             curve = content[name]
             if not isinstance(curve, list) or not all(isinstance(v, float) and math.isfinite(v) for v in curve):

@@ -1,0 +1,248 @@
+"""Change one random place of the code at a time, run the tests that concern it, and print what they did not notice.
+
+python tests/mutate.py --mutants 300 --seed 1 --log mutants.jsonl helpers/training.py ...   # or all modules
+
+The checkout is left alone: a copy is changed. Every run of tests is a child of this process, which has imported
+torch and pytest but nothing of the project. A run that takes too long counts as noticed. The log has a line of
+JSON for each mutant: a run that was stopped goes on where it was, and ``--again`` asks the survivors once more.
+"""
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+
+import hypothesis  # noqa: F401
+import matplotlib.figure  # noqa: F401
+import nbval.plugin  # noqa: F401
+import pytest
+import torch.distributed.run  # noqa: F401
+import torchvision.datasets  # noqa: F401
+
+ROOT = Path(__file__).parent.parent
+CONCERN = {  # by module, the files whose tests are run, the likeliest to notice first
+    "helpers/augmentation.py": "augmentation data script",
+    "helpers/data.py": "data data_faults script",
+    "helpers/inspection.py": "inspection",
+    "helpers/model.py": "model script",
+    "helpers/plots.py": "plots prediction",
+    "helpers/prediction.py": "prediction script",
+    "helpers/receptive_field.py": "receptive_field plots readme script",
+    "helpers/recipe.py": "training script survival study",
+    "helpers/summary.py": "summary script",
+    "helpers/training.py": "training survival script inspection",
+    "helpers/engine/checkpoint.py": "survival script",
+    "helpers/engine/cpu_layers.py": "cpu_layers training",
+    "helpers/engine/cuda_graph.py": "training cuda",
+    "helpers/engine/device.py": "training cpu_layers script",
+    "helpers/engine/files.py": "survival script data_faults",
+    "helpers/engine/history.py": "survival training script",
+    "helpers/engine/meter.py": "training",
+    "helpers/engine/progress.py": "plots training survival",
+    "helpers/engine/run.py": "training survival",
+    "helpers/engine/tracing.py": "receptive_field summary inspection",
+    "evidence/candidates.py": "study",
+    "evidence/committed.py": "script readme",
+    "evidence/intervals.py": "study readme script",
+    "evidence/readme.py": "readme",
+    "evidence/study.py": "study",
+    "evidence/benchmark/__main__.py": "benchmarks",
+    "evidence/benchmark/child.py": "benchmarks",
+    "evidence/benchmark/contenders.py": "benchmarks",
+    "evidence/benchmark/figures.py": "benchmarks",
+    "evidence/benchmark/ladder.py": "benchmarks",
+    "evidence/benchmark/measure.py": "benchmarks",
+    "evidence/benchmark/stock.py": "benchmarks data",
+    "evidence/benchmark/suite.py": "benchmarks",
+    "ERAV4S5CNNwithBN.py": "script survival",
+}
+RUN_BY_PROCESSES = {"evidence/study.py"}  # whose tests with that marker are run, too; they take longer
+FLIPPED = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+}  # fmt: skip
+DROPPED = (ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.Raise)
+Change = tuple[ast.AST, str]  # what is replaced, and by what
+
+
+def changes(node: ast.AST) -> Iterator[Change]:
+    """Yield every single change to ``node`` itself."""
+    match node:
+        case ast.Expr(value=ast.Constant()):
+            pass  # a docstring
+        case ast.Compare(left, [first, *others], comparators):
+            yield node, ast.unparse(ast.Compare(left, [FLIPPED[type(first)](), *others], comparators))
+        case ast.BoolOp(operator, values):
+            yield node, f"({ast.unparse(ast.BoolOp(FLIPPED[type(operator)](), values))})"
+        case ast.Constant(value=bool(value)):
+            yield node, repr(not value)
+        case ast.Constant(value=int(value) | float(value)):
+            yield node, repr(value + 1)
+        case ast.Call(function, positional, keywords):
+            for keyword in keywords:
+                others = [other for other in keywords if other is not keyword]
+                yield node, ast.unparse(ast.Call(function, positional, others))
+        case ast.ExceptHandler(type=ast.Tuple(elts=kinds)):
+            for kind in kinds:
+                yield node.type, f"({', '.join(ast.unparse(other) for other in kinds if other is not kind)},)"
+        case ast.If(test=test) | ast.IfExp(test=test):
+            yield from ((test, truth) for truth in ("True", "False"))
+        case ast.arguments(defaults=defaults, kw_defaults=keyword_defaults):
+            for default in defaults + keyword_defaults:
+                if isinstance(default, ast.Constant) and isinstance(default.value, str):
+                    yield default, repr(default.value + "x")
+    if isinstance(node, DROPPED) and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        yield node, "pass"
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield ``node`` and all below it but type hints and the inside of formatted strings, in the source's order."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns") or isinstance(node, ast.JoinedStr):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from walk(child)
+
+
+def replaced(source: str, node: ast.AST, text: str) -> str:
+    """Return ``source`` with ``text`` in the place of ``node``; the columns of ``ast`` are those of UTF-8."""
+    lines = source.encode().splitlines(keepends=True)
+    begin = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
+    end = sum(map(len, lines[: node.end_lineno - 1])) + node.end_col_offset
+    return (source.encode()[:begin] + text.encode() + source.encode()[end:]).decode()
+
+
+def mutants(name: str) -> Iterator[dict[str, str]]:
+    """Yield every mutant of the module: its place, what stood there, what stands there now, and the whole source."""
+    source = (ROOT / name).read_text(encoding="utf-8")
+    for node in walk(ast.parse(source)):
+        for changed, text in changes(node):
+            before = ast.get_source_segment(source, changed) or ""
+            place = {"place": f"{name}:{changed.lineno}:{changed.col_offset}", "before": before, "after": text}
+            yield {**place, "module": name, "source": replaced(source, changed, text)}
+
+
+class Failures:
+    """A plugin of pytest that adds the name of every test that fails to ``file``, a line each."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.write_text("", encoding="utf-8")
+
+    def pytest_collectreport(self, report: pytest.CollectReport | pytest.TestReport) -> None:
+        if report.failed:
+            with open(self.file, "a", encoding="utf-8") as file:
+                file.write(report.nodeid + "\n")
+
+    pytest_runtest_logreport = pytest_collectreport
+
+
+def run_tests(copy: Path, files: list[str], limit: float, *more: str) -> list[str]:
+    """Run the tests in ``files`` in a child; return which ones failed, or why there is no such list."""
+    failures = Failures(copy / "failures.txt")
+    if not (child := os.fork()):
+        try:
+            os.setsid()
+            os.chdir(copy)
+            sys.path[:0] = [str(copy), str(copy / "tests")]
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in range(3):
+                os.dup2(nowhere, stream)
+            options = ["-q", "-p", "no:cacheprovider", f"--basetemp={copy / 'temporary'}", *more]
+            os._exit(int(pytest.main([*options, *files], plugins=[failures])))
+        finally:
+            os._exit(99)
+    deadline = time.monotonic() + limit
+    while not (done := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if not done[0]:
+        os.waitpid(child, 0)
+        return [f"more than {limit:.0f} s"]
+    if done[1] in (0, 5 << 8):  # passed, or no test has the marker
+        return []
+    return failures.file.read_text(encoding="utf-8").splitlines() or [f"status {done[1]}"]
+
+
+class Tests:
+    """The tests, in a ``copy`` of the checkout. Those that fail before anything is changed are left out."""
+
+    def __init__(self, copy: Path) -> None:
+        self.copy, self.seconds, self.broken = copy, {}, []
+        sys.dont_write_bytecode = True  # else a file changed twice within a second is not compiled again
+        ignored = shutil.ignore_patterns(".git", "runs", "*-ubyte", "__pycache__", ".*_cache", ".venv", "venv")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+
+    def try_out(self, file: str, marker: str) -> None:
+        """Run the tests in ``file`` on the code as it is: what fails already, and how long it takes."""
+        start = time.monotonic()
+        for name in run_tests(self.copy, [file], 1800, "-m", marker):
+            print(f"left out, because it fails already: {name}", file=sys.stderr)
+            self.broken.append(f"--deselect={name}")
+        self.seconds[file, marker] = time.monotonic() - start
+
+    def notice(self, mutant: dict[str, str]) -> str:
+        """Return which test notices ``mutant``, or "" where none does; those that start processes come last."""
+        module = mutant["module"]
+        path = self.copy / module
+        files = [f"tests/test_{name}.py" for name in CONCERN[module].split()]
+        for marker in ("not processes", "processes")[: 1 + (module in RUN_BY_PROCESSES)]:
+            for file in files:
+                if (file, marker) not in self.seconds:
+                    self.try_out(file, marker)
+            limit = 30 + 4 * sum(self.seconds[file, marker] for file in files)
+            original = path.read_bytes()
+            path.write_text(mutant["source"], encoding="utf-8")
+            failures = run_tests(self.copy, files, limit, "-x", "-m", marker, *self.broken)
+            path.write_bytes(original)
+            if failures:
+                return failures[0]
+        return ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="whose code is changed; default: all")
+    parser.add_argument("--mutants", type=int, default=300, help="how many are drawn")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=Path("mutants.jsonl"))
+    parser.add_argument("--again", action="store_true", help="run the tests on the log's survivors once more")
+    options = parser.parse_args()
+    everything = [mutant for name in options.modules or CONCERN for mutant in mutants(name)]
+    drawn = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))
+    lines = options.log.read_text(encoding="utf-8").splitlines() if options.log.exists() else []
+    known = {(entry["place"], entry["after"]): entry for entry in map(json.loads, lines)}
+    with tempfile.TemporaryDirectory() as temporary:
+        tests = Tests(Path(temporary, "copy"))
+        for mutant in drawn:
+            key = mutant["place"], mutant["after"]
+            if key in known and not (options.again and not known[key]["noticed"]):
+                continue
+            known[key] = {name: mutant[name] for name in ("place", "before", "after")}
+            known[key]["noticed"] = tests.notice(mutant)
+            with open(options.log, "a", encoding="utf-8") as log:
+                log.write(json.dumps(known[key]) + "\n")
+    survivors = [known[mutant["place"], mutant["after"]] for mutant in drawn]
+    survivors = [entry for entry in survivors if not entry["noticed"]]
+    for entry in survivors:
+        print(f"{entry['place']}: {entry['before']}  ->  {entry['after']}")
+    print(f"{len(drawn)} mutants of {len(everything)} drawn, {len(survivors)} not noticed")
+
+
+if __name__ == "__main__":
+    main()
