@@ -41,6 +41,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
     add("--seed", type=int, help="of weights, order, augmentation and dropout", default=argparse.SUPPRESS)
     add("--device", default="auto", help="cpu, cuda, mps or auto (the default)")
+    add("--threads", type=int, metavar="N", help="of the CPU; by default as many as a short trial finds fastest")
     add("--data", type=Path, default=DATA, metavar="FOLDER", help="holds MNIST/raw; this project's data by default")
     add("--results", type=Path, metavar="FOLDER", help="for all that is written: runs/RECIPE by default")
     add("--resume", action="store_true", help="go on from the checkpoint in the results folder")
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
         test,
         recipe,
         device=options.device,
+        threads=options.threads,
         checkpoint=options.results / "checkpoint.pt",
         resume=options.resume,
         progress=Progress(recipe.num_epochs, len(train.labels)),

@@ -25,6 +25,8 @@ class Interrupt(nullcontext):
 
     def update(self, *_: float) -> None: ...
 
+    def note(self, line: str) -> None: ...
+
     def epoch(self, history: History) -> None:
         if history.num_epochs in self.after:
             raise KeyboardInterrupt

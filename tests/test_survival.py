@@ -146,7 +146,10 @@ def test_a_foreign_checkpoint_is_refused_in_one_line(
     [
         ({"lr": 0.5}, "lr was 0.02 and is 0.5"),
         ({"seed": 9}, "seed was 1 and is 9"),
-        ({"num_epochs": 7}, "num_epochs was 3 and is 7"),
+        (
+            {"num_epochs": 7, "schedule": "one-cycle"},
+            "num_epochs was 3 and is 7; schedule was constant and is one-cycle",
+        ),
         ({"augmentation": None}, "augmentation was {.*} and is None"),
     ],
 )
