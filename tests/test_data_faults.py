@@ -286,6 +286,10 @@ def tiny_official(mnist: Splits) -> Official:
 def tiny(tiny_official: Official, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> Official:
     resources = [(name, hashlib.md5(content).hexdigest()) for name, content in tiny_official.archives.items()]
     monkeypatch.setattr(MNIST, "resources", resources)
+    contents = {name.removesuffix(".gz"): gzip.decompress(content) for name, content in tiny_official.archives.items()}
+    monkeypatch.setattr(
+        data, "EXTRACTED", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+    )
     mirror.archives = tiny_official.archives
     return tiny_official
 
@@ -390,9 +394,24 @@ def test_extracted_files_do_not_matter(folder: Path, tiny: Official, mirror: Mir
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_extracted_file_does_not_stand_in_for_its_archive(folder: Path, tiny: Official, name: str) -> None:
+def test_an_extracted_file_stands_in_for_its_archive(folder: Path, tiny: Official, mirror: Mirror, name: str) -> None:
     raw(folder, name.removesuffix(".gz")).write_bytes(gzip.decompress(tiny.archives[name]))
     raw(folder, name).unlink()
+    before = listing(folder)
+    assert loads_correctly_or_says_why(folder, tiny) == ""
+    assert listing(folder) == before and mirror.requests == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fault", ["empty", "other pixels", "cut at 4/8", "a folder"])
+def test_an_extracted_file_that_is_not_official_does_not(folder: Path, tiny: Official, fault: str, name: str) -> None:
+    extracted = raw(folder, name.removesuffix(".gz"))
+    damage(raw(folder, name), "missing")
+    content = gzip.decompress(tiny.archives[name])
+    if fault == "a folder":
+        extracted.mkdir()
+    else:
+        extracted.write_bytes(content[:-1] + b"\xff" if fault == "other pixels" else CONTENT_FAULTS[fault](content))
     assert f"{name} is missing" in loads_correctly_or_says_why(folder, tiny)
 
 

@@ -8,6 +8,7 @@ from evidence.benchmark import stock
 from evidence.benchmark.figures import draw
 from evidence.benchmark.measure import Report, describe_machine
 from evidence.benchmark.suite import DATA, Benchmark
+from helpers.engine.console import suit_any_console
 from helpers.engine.device import choose_device
 
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for benchmark.json and figure")
     options = parser.parse_args(arguments)
+    suit_any_console()
     try:
         if options.rounds < 1:
             raise ValueError(f"rounds is {options.rounds}: give at least 1")
