@@ -1,28 +1,18 @@
 """Train the 11,874-parameter CNN with batch normalization on MNIST, from a terminal."""
 
 import argparse
+import glob
 import json
+import os
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-import torch
-
-from evidence.committed import RESULTS, what_it_means
-from helpers.data import Batches, Split, load_mnist
-from helpers.engine.files import atomic_write, load_weights, save_tensors
-from helpers.engine.progress import Progress
-from helpers.plots import plot_history, plot_predictions, save_figure
-from helpers.prediction import read_picture, to_mnist
-from helpers.receptive_field import layer_table, stages, to_markdown
-from helpers.recipe import RECIPES
-from helpers.summary import summary
-from helpers.training import fit, predict
-
 DATA = Path(__file__).resolve().parent / "data"
 RUNS = Path("runs")
+RECIPE_NAMES = ("assignment", "sprint", "best")
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,15 +22,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help explains the options)\n")
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--recipe", choices=RECIPES, help="which settings to use: assignment; for --predict best")
+    add("--recipe", choices=RECIPE_NAMES, help="which settings to use: assignment; for --predict best")
     add("--epochs", type=int, metavar="N", help="passes through the training images", default=argparse.SUPPRESS)
     add("--batch-size", type=int, metavar="N", help="images per step", default=argparse.SUPPRESS)
     add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
     add("--seed", type=int, help="of weights, order, augmentation and dropout", default=argparse.SUPPRESS)
     add("--device", default="auto", help="cpu, cuda, mps or auto (the default)")
+    add("--threads", type=int, metavar="N", help="of the CPU; by default as many as a short trial finds fastest")
     add("--data", type=Path, default=DATA, metavar="FOLDER", help="holds MNIST/raw; this project's data by default")
     add("--results", type=Path, metavar="FOLDER", help="for all that is written: runs/RECIPE by default")
     add("--resume", action="store_true", help="go on from the checkpoint in the results folder")
@@ -49,7 +40,32 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.recipe = options.recipe or ("best" if options.predict else "assignment")
     options.results = options.results or RUNS / options.recipe
+    options.predict = [path for pattern in options.predict or () for path in expand(pattern)]
     return options
+
+
+def expand(pattern: Path) -> list[Path]:
+    """Return the files that a pattern such as ``*.png`` fits: Windows' shells leave that to the program."""
+    return [pattern] if pattern.exists() else [Path(name) for name in sorted(glob.glob(str(pattern)))] or [pattern]
+
+
+if __name__ == "__main__":  # what needs no import is done before those that take seconds
+    parse_arguments()  # ends here for --help and a wrong option
+    ctrl_c = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+import torch
+
+from evidence.committed import RESULTS, what_it_means
+from helpers.data import Batches, Split, load_mnist
+from helpers.engine.console import stop_printing, suit_any_console
+from helpers.engine.files import atomic_write, load_weights, save_tensors
+from helpers.engine.progress import Progress
+from helpers.plots import plot_history, plot_predictions, save_figure
+from helpers.prediction import read_picture, to_mnist
+from helpers.receptive_field import layer_table, stages, to_markdown
+from helpers.recipe import RECIPES
+from helpers.summary import summary
+from helpers.training import fit, predict
 
 
 def run(options: argparse.Namespace) -> None:
@@ -67,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
         test,
         recipe,
         device=options.device,
+        threads=options.threads,
         checkpoint=options.results / "checkpoint.pt",
         resume=options.resume,
         progress=Progress(recipe.num_epochs, len(train.labels)),
@@ -92,8 +109,11 @@ def predict_pictures(options: argparse.Namespace) -> None:
         answers = [f"{digit} ({share:.1%})" for digit, share in zip(best.indices.tolist(), best.values, strict=True)]
         print(f"{path}: {answers[0]}, then {answers[1]} and {answers[2]}")
     figure = options.results / "predictions.png"
-    save_figure(plot_predictions(images, log_probs, [path.name for path in options.predict]), figure)
-    print(f"written: {figure}")
+    try:
+        save_figure(plot_predictions(images, log_probs, [path.name for path in options.predict]), figure)
+        print(f"written: {figure}")
+    except OSError as error:  # the answers are what was asked for
+        print(f"no figure: {error}", file=sys.stderr)
 
 
 def weights_of(recipe: str) -> Path:
@@ -111,11 +131,18 @@ def digit_on(path: Path) -> torch.Tensor:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the script; return 0, or 2 after one line about an error, or 130 where SIGINT or SIGTERM stopped it."""
+    """Run the script; return its status.
+
+    That is 0, or 2 after one line about an error, 130 where SIGINT or SIGTERM stopped it, 141 where nobody reads on.
+    """
+    suit_any_console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parse_arguments(arguments)
     try:
         predict_pictures(options) if options.predict else run(options)
+    except BrokenPipeError:
+        stop_printing()
+        return 141
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -127,4 +154,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, ctrl_c)
     sys.exit(main())

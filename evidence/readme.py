@@ -19,6 +19,8 @@ MEASURES = {
     "train_epoch": "training epoch",
     "test_pass": "test pass",
     "full_epoch": "training epoch and test pass",
+    "beside_busy": "training epoch beside one busy process",
+    "one_core": "training epoch, limited to one core",
     "start_up": "start until the first batch",
     "peak_memory": "peak memory above the imports",
     "time_to_99": "time to 99.0% test accuracy",

@@ -21,8 +21,10 @@ from torch.distributed.run import main as torchrun
 from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
 from evidence.intervals import plot_intervals, summarise, to_markdown
 from helpers.data import Split, load_mnist
+from helpers.engine.console import suit_any_console
 from helpers.engine.device import choose_device
 from helpers.engine.files import atomic_write
+from helpers.engine.threads import available_cores
 from helpers.plots import save_figure
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
 from helpers.training import fit
@@ -70,7 +72,9 @@ def run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, devi
     """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves."""
     if study.validation:
         train, test = train.hold_out(VALIDATION_IMAGES, seed=recipe.seed)
-    record = {"variant": name, "seed": recipe.seed, **fit(recipe.model(), train, test, recipe, device=device).as_dict()}
+    # One-thread processes side by side finish sooner than one process with all cores.
+    history = fit(recipe.model(), train, test, recipe, device=device, threads=1)
+    record = {"variant": name, "seed": recipe.seed, **history.as_dict()}
     return {
         key: [round(number, DECIMALS) for number in value] if isinstance(value, list) else value
         for key, value in record.items()
@@ -115,8 +119,23 @@ def do_share(title: str, folder: Path, known: list[dict], data: Path, device: st
     return [records[name, recipe.seed] for name, recipe in study.runs()]
 
 
+def join_the_others(device: torch.device) -> None:
+    """Make this process one of those that torchrun started, with a GPU of its own; alone where none did."""
+    store, rank, world_size = dist.HashStore(), 0, 1
+    if "RANK" in os.environ:
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        store, rank, world_size = next(dist.rendezvous("env://"))
+        # After a restart the store still holds the addresses of the processes that died: look under another prefix.
+        store = dist.PrefixStore(f"restart {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
+
+
 def main() -> None:
-    """Do what is missing of a study and merge it into ``study.json``; outside torchrun, start it on this machine."""
+    """Do what is missing of a study and merge it into ``study.json``; outside torchrun, start it on this machine.
+
+    On Windows, whose PyTorch lacks the libuv that torchrun asks for, this process does all runs itself.
+    """
     parser = argparse.ArgumentParser(description="Run a study; what is there already is not run again.")
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto")
@@ -124,21 +143,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
+    suit_any_console()
     device = choose_device(options.device)
-    if "RANK" not in os.environ:
-        workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else os.cpu_count())
+    if "RANK" not in os.environ and os.name != "nt":
+        workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else available_cores())
         torchrun(
             ["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *sys.argv[1:]]
         )
         return
 
-    torch.set_num_threads(1)  # one-thread processes side by side finish sooner than one process with all cores
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    store, rank, world_size = next(dist.rendezvous("env://"))
-    # After a restart the store still holds the addresses of the processes that died: look under another prefix.
-    store = dist.PrefixStore(f"restart {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
+    join_the_others(device)
     path = options.results / "study.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     known = content.get(options.study, {}).get("runs", [])

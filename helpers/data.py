@@ -22,6 +22,12 @@ MEAN, STD = 0.1307, 0.3081  # of the training pixels, scaled to 0..1
 NUM_CLASSES = 10
 CHUNK_IMAGES = 1024  # warped together
 READ_SECONDS, DOWNLOAD_SECONDS = 10.0, 300.0  # patience with a silent mirror, and with one archive of a slow one
+EXTRACTED = {  # MD5 of what is in the archives: torchvision, which extracts them, knows only that of the archives
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
 MAX_ARCHIVE_BYTES = 1 << 24  # the largest has 9,912,422: an endless answer is cut off here
 
 
@@ -47,11 +53,12 @@ def load_mnist(root: str | Path = "data") -> tuple[Split, Split]:
     """Return MNIST's training split (60,000 images of 28x28) and test split (10,000).
 
     Reads the four archives in ``root/MNIST/raw``, where torchvision keeps them too, and accepts no other
-    bytes than those whose MD5 torchvision knows; what is missing or broken is downloaded again from
-    torchvision's mirrors. Raises ``OSError`` where an archive can neither be read nor mended.
+    bytes than those whose MD5 torchvision knows; of an archive that is missing, what was extracted from it
+    does as well. What is missing or broken is downloaded again from torchvision's mirrors. Raises ``OSError``
+    where an archive can neither be read nor mended.
     """
     folder = Path(root) / "MNIST" / "raw"
-    contents = (bytearray(gzip.decompress(_read_archive(folder / name, md5))) for name, md5 in MNIST.resources)
+    contents = (bytearray(_read(folder / name, md5)) for name, md5 in MNIST.resources)
     train_images, train_labels, test_images, test_labels = contents
     return _parse(train_images, train_labels), _parse(test_images, test_labels)
 
@@ -62,22 +69,34 @@ def _parse(images: bytearray, labels: bytearray) -> Split:
     return Split(pixels, torch.frombuffer(labels, dtype=torch.uint8, offset=8).long())
 
 
-def _read_archive(path: Path, md5: str) -> bytes:
+def _read(path: Path, md5: str) -> bytes:
+    """Return the content of an archive, unpacked."""
     try:
         content = path.read_bytes()
         fault = "is not the official file"
     except FileNotFoundError:
+        if extracted := _read_extracted(path.with_suffix("")):
+            return extracted
         content, fault = b"", "is missing"
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): mend it or choose another data folder") from error
     if hashlib.md5(content).hexdigest() == md5:
-        return content
+        return gzip.decompress(content)
     try:
         content = _download(path.name, md5)
     except OSError as error:
         raise OSError(f"{path} {fault} and no mirror gave it ({error}): put the official file there") from error
     atomic_write(path, content)
-    return content
+    return gzip.decompress(content)
+
+
+def _read_extracted(path: Path) -> bytes:
+    """Return the content of a file that was extracted from an archive, nothing where it is not the official one."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return b""
+    return content if hashlib.md5(content).hexdigest() == EXTRACTED[path.name] else b""
 
 
 def _download(name: str, md5: str) -> bytes:

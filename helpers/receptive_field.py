@@ -7,7 +7,7 @@ from math import inf, nan, prod
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.tracing import FOLDED, POINTWISE, identify, see, walk
+from helpers.engine.tracing import FOLDED, POINTWISE, Window, identify, meet, reach_through, walk, window_of
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
 Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): pixels, the last ones included
@@ -41,6 +41,20 @@ class Row:
         return None if bottom == -inf else ((int(-top), int(bottom)), (int(-left), int(right)))
 
 
+def slide(
+    receptive_field: int, jump: int, start: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> tuple[int, int, int]:
+    """Return receptive field, jump and start after a window has slid over a map that has the given ones.
+
+    All along one axis: ``receptive_field`` pixels are seen by a unit, ``jump`` lie between two neighbours, ``start`` is
+    the first one that the first unit sees. Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019.
+    """
+    receptive_field = receptive_field + (kernel_size - 1) * dilation * jump
+    start = start - padding * jump
+    jump = jump * stride
+    return receptive_field, jump, start
+
+
 @torch.random.fork_rng(devices=())
 def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> list[Row]:
     """Return a row for each operation on an image of ``input_size`` (channels, height, width), as executed.
@@ -49,7 +63,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     are named by their path, functions as torch.fx names them, a second use is ``path (2)``. Raises ``ValueError``
     for a layer that cannot take its input or cannot be followed, and for parameters that act on no image.
     """
-    _, height, width = _checked(input_size)
+    image = _image(*_checked(input_size)[1:])
     uncounted = {path: parameter.numel() for path, parameter in model.named_parameters()}
     rows, seen, brought, above = [], {}, {}, None
     for node, name, network in walk(model, torch.ones(2, *input_size)):  # two: one might be squeezed away
@@ -58,8 +72,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
         owned = {path for path in uncounted if f"{path}.".startswith(owner)}
         brought[node] = owned.union(*(brought[source] for source in node.all_input_nodes))
         if node.op == "placeholder" and not seen:
-            ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-            seen[node] = torch.tensor([(1, 1), (1, 1), (0, 0)]), torch.stack([ys, xs, -ys, -xs]).float()
+            seen[node] = image
         elif node.op == "output":
             again = network.module(torch.ones(2, *input_size))
             if isinstance(value, Tensor) and not torch.allclose(value, again, equal_nan=True):
@@ -67,7 +80,12 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
         elif sources and not isinstance(value, int | torch.Size):
             kind, layer, operation = identify(node, network)
             label = f"{name} ({operation})"
-            theory, reach = seen[node] = see(label, kind, layer, [seen[source] for source in sources], value)
+            theory, reach = meet(label, [seen[source] for source in sources])
+            window = window_of(label, kind, layer, reach.shape[1:], value)
+            theory, reach = seen[node] = (
+                _through(window, theory),
+                reach_through(window, reach, value.shape[2:] or (1, 1)),
+            )
             shapes = tuple(network.env[sources[0]].shape[1:]), tuple(value.shape[1:])
             folds = sources == [above] and kind in f"{FOLDED} {POINTWISE}".split()
             params = sum(uncounted.pop(path) for path in brought[node] & uncounted.keys())
@@ -76,6 +94,19 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     if uncounted:
         raise ValueError(f"{type(model).__name__} has parameters that act on no image: {', '.join(uncounted)}")
     return rows
+
+
+def _image(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return theory and reach of the image: each pixel sees itself."""
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.tensor([(1, 1), (1, 1), (0, 0)]), torch.stack([ys, xs, -ys, -xs]).float()
+
+
+def _through(window: Window, theory: Tensor) -> Tensor:
+    """Return the theory ``(3, 2)`` of the units that see through ``window``: the rule for rows and for columns."""
+    settings = window.kernel_size, window.stride, window.padding, window.dilation
+    axes = zip(theory.T.tolist(), zip(*settings, strict=True), strict=True)
+    return torch.tensor([slide(*before, *setting) for before, setting in axes]).T
 
 
 @torch.random.fork_rng(devices=())

@@ -1,6 +1,9 @@
 """Training: one step, one epoch, evaluation, and a whole run by a recipe."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from helpers.engine.history import History
 from helpers.engine.meter import Meter, Report
 from helpers.engine.progress import Progress
 from helpers.engine.run import run_epochs
+from helpers.engine.threads import check_threads, choose_threads, in_threads
 from helpers.recipe import ASSIGNMENT, Recipe
 
 EVALUATION_BATCH = 250
@@ -139,6 +143,7 @@ def fit(
     recipe: Recipe = ASSIGNMENT,
     *,
     device: str = "auto",
+    threads: int | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -147,25 +152,40 @@ def fit(
 
     The model is trained in place and left on the device. Each epoch draws from random numbers of its own, derived
     from the recipe's seed, so that with ``checkpoint``, a file written before the first epoch and after each,
-    ``resume`` leads to the same end as a run that never stopped. Raises ``FloatingPointError`` where a loss is not
-    finite, ``ValueError`` for an unknown device or a checkpoint of another run, ``OSError`` for an unreadable one.
+    ``resume`` leads to the same end as a run that never stopped. On a CPU it takes ``threads``, or those of the
+    checkpoint, or as many as a short trial finds fastest. Raises ``FloatingPointError`` where a loss is not finite,
+    ``ValueError`` for a bad argument or a checkpoint of another run, ``OSError`` for an unreadable one.
     """
-    chosen = choose_device(device)
+    chosen, say = choose_device(device), progress.note if progress else lambda line: None
+    history = History.begin(recipe.as_json(), chosen, check_threads(threads))
     place(model, chosen)
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=chosen)
     test_batches = Batches(test, EVALUATION_BATCH, device=chosen)
     trainer = Trainer(model, recipe, len(batches))
 
-    @reproducibly
-    def train_and_test(order_seed: int, report: Report | None) -> tuple[float, float, float, float]:
-        batches.generator.manual_seed(order_seed)
-        return *trainer.train_epoch(batches, report), *evaluate(model, test_batches)
+    epoch = partial(reproducibly(train_and_test), trainer, batches, test_batches)
 
-    file = Checkpoint(checkpoint, trainer.state, trainer.load_state)
-    history = History.begin(recipe.as_json(), chosen)
-    if resume:
-        history = file.restore(history, chosen)
-    else:
-        file.save(history)
-    run_epochs(train_and_test, history, recipe.num_epochs, recipe.seed, file.save, progress)
+    file = Checkpoint(checkpoint, trainer.state, trainer.load_state, say)
+    history = file.start(history, chosen, resume, any_length=recipe.schedule == "constant")
+    num_steps = (recipe.num_epochs - history.num_epochs) * len(batches)
+    if chosen.type == "cpu" and history.threads is None and num_steps:
+        history.threads, reason = choose_threads(throw_away_step(model, recipe, train), num_steps)
+        say(f"CPU threads: {history.threads} ({reason})")
+    with in_threads(history.threads):
+        run_epochs(epoch, history, recipe.num_epochs, recipe.seed, file.save, progress)
     return history
+
+
+def train_and_test(
+    trainer: Trainer, batches: Batches, test_batches: Batches, order_seed: int, report: Report | None
+) -> tuple[float, float, float, float]:
+    """Do an epoch and return mean loss and accuracy in training and, after it, on the test images."""
+    batches.generator.manual_seed(order_seed)
+    return *trainer.train_epoch(batches, report), *evaluate(trainer.model, test_batches)
+
+
+def throw_away_step(model: nn.Module, recipe: Recipe, train: Split) -> Callable[[], object]:
+    """Return a training step for a trial on the CPU: on a copy of ``model``, so that the run sees nothing of it."""
+    trainer = Trainer(deepcopy(model).train(), replace(recipe, schedule="constant"), 1)
+    images, labels = next(iter(Batches(train, recipe.batch_size)))
+    return lambda: trainer.train_step(images, labels)

@@ -87,6 +87,8 @@ def kill_until_done(
 
 
 def main() -> None:
+    if not hasattr(os, "fork"):
+        sys.exit("this system cannot fork: run it on Linux or macOS")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100, help="at least this many, over several runs")
     parser.add_argument("--seed", type=int, default=0)

@@ -3,6 +3,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from torchvision.datasets import MNIST
 
 from conftest import ROOT, Splits, head
 from evidence.benchmark import stock
-from evidence.benchmark.child import measure, peak_bytes
+from evidence.benchmark.__main__ import main
+from evidence.benchmark.child import busy_process, in_child, measure_start, peak_bytes
 from evidence.benchmark.contenders import Contender, our_contender, stock_contender
 from evidence.benchmark.figures import draw, plot_benchmark
 from evidence.benchmark.ladder import Rung, rungs, timer
 from evidence.benchmark.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
 from evidence.benchmark.suite import Benchmark
+from evidence.readme import MEASURES
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
 from helpers.recipe import Recipe
@@ -197,7 +200,7 @@ def test_the_first_batch_and_the_memory_are_measured() -> None:
         time.sleep(0.05)
         return contender
 
-    result = measure(build, CPU)
+    result = measure_start(build, CPU)
     assert len(steps) == 100
     assert 0.05 <= result["seconds"] < 60 and result["host_mib"] >= 0 and result["gpu_mib"] == 0
 
@@ -286,17 +289,17 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
     ]
     Report(path, "cuda", machine, settings).record("ladder", summarise({"stock": [3.0]}, "s"))
     Report(path, "cpu", machine, settings).record("ladder", summarise({"stock": [4.0]}, "s"))
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     assert content["cpu"]["machine"] == machine
     assert content["cpu"]["scaling"]["images"]["10"]["median"] == {"stock": 2, "ours": 1}
     assert [content[kind]["ladder"]["median"]["stock"] for kind in ("cpu", "cuda")] == [4, 3]
     Report(path, "cpu", {**machine, "cpu": "another"}, settings).record("ladder", summarise({"stock": [5.0]}, "s"))
-    assert "scaling" not in json.loads(path.read_text())["cpu"]
+    assert "scaling" not in json.loads(path.read_text(encoding="utf-8"))["cpu"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the independent count is Linux's")
 def test_the_peak_of_memory_is_in_bytes_and_not_below_what_is_held() -> None:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     resident = pages * os.sysconf("SC_PAGE_SIZE")
     assert 0.99 * resident <= peak_bytes() < 50 * resident
 
@@ -306,7 +309,7 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     scaling = {"data_pipeline": {"10": pair, "20": pair}, "train_epoch": {"10": pair}, "batch_size": {"32": pair}}
     ladder = summarise({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
-    (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}))
+    (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}), encoding="utf-8")
     axes = plot_benchmark(part).subfigs[0].axes + plot_benchmark(part).subfigs[1].axes
     assert [a.get_title() for a in axes] == [
         "Training epoch of 60,000 images",
@@ -336,3 +339,42 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     assert draw(tmp_path, "cpu") == tmp_path / "benchmark.png"
     assert draw(tmp_path, "cuda quick") == tmp_path / "benchmark-cuda-quick.png"
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_child_measures_an_epoch_beside_a_busy_process_and_on_one_core(folder: Path) -> None:
+    with busy_process():
+        beside = in_child("ours", folder, CPU, 0, "--epoch=64")
+    assert beside["seconds"] > 0 and beside["threads"] >= 1
+    if hasattr(os, "sched_setaffinity"):
+        assert in_child("ours", folder, CPU, 0, "--epoch=64", "--one-core")["threads"] == 1
+
+
+def test_scarce_cores_are_measured_for_both_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def child(who: str, *options: object) -> dict[str, float]:
+        calls.append((who, *options[3:]))
+        return {"seconds": {"stock": 60.0, "ours": 6.0}[who], "threads": {"stock": 2, "ours": 1}[who]}
+
+    monkeypatch.setattr("evidence.benchmark.suite.in_child", child)
+    monkeypatch.setattr("evidence.benchmark.suite.busy_process", lambda: nullcontext(calls.append("busy")))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
+    Benchmark(report, tmp_path, CPU, num_rounds=2, quick=True).scarce_cores()
+    beside = ["busy", ("stock", "--epoch=320"), "busy", ("ours", "--epoch=1280")]
+    alone = [("stock", "--epoch=320", "--one-core"), ("ours", "--epoch=1280", "--one-core")]
+    assert calls == beside * 2 + alone * 2
+    for name in ("beside_busy", "one_core"):
+        assert report.part[name]["times_better"]["ours"]["medians"] == 10
+        assert report.part[name]["threads"] == {"stock": [2, 2], "ours": [1, 1]}
+        assert name in MEASURES  # README has a row for it
+
+
+def test_a_part_alone_does_not_replace_what_another_machine_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = {"cpu quick": {"machine": {"cpu": "another"}, "settings": {"rounds": 1}}}
+    (tmp_path / "benchmark.json").write_text(json.dumps(other), encoding="utf-8")
+    assert main(["--quick", "--rounds=1", "--only=scarce_cores", f"--results={tmp_path}"]) == 2
+    assert "benchmark.json is of another machine or setting" in capsys.readouterr().err
+    assert json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8")) == other

@@ -45,7 +45,7 @@ def test_a_wrong_arrow_is_named_with_its_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("test_layout.ROOT", tmp_path)
     engine = tmp_path / "helpers" / "engine" / "files.py"
     engine.parent.mkdir(parents=True)
-    engine.write_text("import torch\nfrom helpers.engine import meter\nfrom helpers import recipe\n")
+    engine.write_text("import torch\nfrom helpers.engine import meter\nfrom helpers import recipe\n", encoding="utf-8")
     assert wrong_imports(engine) == ["helpers/engine/files.py:3 imports helpers.recipe"]
 
 

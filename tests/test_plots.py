@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -180,7 +179,7 @@ def test_a_notebook_gets_one_bar_that_is_replaced_in_place(
 ) -> None:
     shown: list[str] = []
     handle = SimpleNamespace(update=lambda text, raw: shown.append(text["text/plain"]))
-    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel="a notebook's"))
     monkeypatch.setattr("IPython.display.display", lambda text, raw, display_id: shown.append("new") or handle)
     progress = Progress(4, 100)
     progress.finished = 1  # a resumed run

@@ -72,7 +72,7 @@ def test_a_photo_stored_on_its_side_is_read_upright(tmp_path: Path) -> None:
 
 
 def test_what_is_no_picture_or_blank_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "text.png").write_text("hello", encoding="utf-8")
     picture(3, "small").save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     for name in ("text.png", "cut.png", "none.png", "."):

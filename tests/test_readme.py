@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 from evidence import readme
 
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_generated_parts_are_up_to_date() -> None:
@@ -58,8 +58,8 @@ def test_files_that_are_linked_or_run_are_there() -> None:
 
 
 def test_the_test_command_is_the_one_of_ci() -> None:
-    (command,) = re.findall(r"^pip install .*pytest.*$", TEXT, flags=re.MULTILINE)
-    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+    (command,) = re.findall(r"^pip install -r requirements.txt\n(pytest.*)$", TEXT, flags=re.MULTILINE)
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_examples_run(capsys: pytest.CaptureFixture) -> None:
@@ -75,7 +75,7 @@ def test_the_examples_run(capsys: pytest.CaptureFixture) -> None:
 def test_the_notebook_has_the_address_of_the_project() -> None:
     source = "\n".join(cell.source for cell in nbformat.read(ROOT / readme.NOTEBOOK, as_version=4).cells)
     assert readme.badge() in source
-    repository = re.search(r'repository = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
+    repository = re.search(r'repository = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
     assert repository in source
 
 

@@ -42,7 +42,7 @@ def test_a_run_writes_figure_history_and_weights(
     assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=0", "--results", tmp_path) == 0
     printed = capsys.readouterr().out
     assert "Conv2d(1, 8, 3)" in printed and "Linear-27" in printed and "Total params: 11,874" in printed
-    history = History.from_dict(json.loads((tmp_path / "history.json").read_text()))
+    history = History.from_dict(json.loads((tmp_path / "history.json").read_text(encoding="utf-8")))
     assert history.recipe["seed"] == 0 and history.recipe["lr"] == 0.02 and history.num_epochs == 2
     assert history.recipe["batch_size"] == 50
     lines = printed.splitlines()
@@ -134,13 +134,13 @@ def test_the_last_lines_say_what_the_number_means(
     small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert small_script("--recipe=sprint", "--seed=7", "--results", tmp_path) == 0
-    history = History.from_dict(json.loads((tmp_path / "history.json").read_text()))
+    history = History.from_dict(json.loads((tmp_path / "history.json").read_text(encoding="utf-8")))
     meaning = what_it_means(history.test_accuracy[-1], "sprint", RECIPES["sprint"].as_json())
     assert meaning in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_number_means_is_where_a_single_seed_falls() -> None:
-    runs = json.loads((ROOT / "results" / "study.json").read_text())["recipes"]["runs"]
+    runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))["recipes"]["runs"]
     finals = [run["test_accuracy"][-1] for run in runs if run["variant"] == "best"]
     mean, sd, n = statistics.fmean(finals), statistics.stdev(finals), len(finals)
     assert n == 10
@@ -184,7 +184,7 @@ def test_a_run_changes_no_file_that_is_committed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_committed_weights_are_those_of_the_committed_run(name: str, mnist: Splits) -> None:
     folder = ROOT / "results" / name
-    history = History.from_dict(json.loads((folder / "history.json").read_text()))
+    history = History.from_dict(json.loads((folder / "history.json").read_text(encoding="utf-8")))
     assert history.recipe == json.loads(json.dumps(asdict(RECIPES[name])))
     assert history.num_epochs == RECIPES[name].num_epochs
     net = RECIPES[name].model()
@@ -236,7 +236,7 @@ def test_a_bad_call_gives_one_line_and_status_2(
     if "--data" not in arguments:
         monkeypatch.setattr(script, "load_mnist", lambda root: small_mnist)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "README.md").write_text("no picture")
+    (tmp_path / "README.md").write_text("no picture", encoding="utf-8")
     (tmp_path / "data").mkdir()
     try:
         status = script.main(arguments.split())

@@ -83,22 +83,23 @@ def test_answers_say_what_the_interval_allows() -> None:
 def tiny_study(results: Path, processes: int, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["--max-restarts=1", "tests/tiny_study.py", "tiny", "--device=cpu", f"--results={results}"]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | paths | environment, capture_output=True, text=True, timeout=600
     )
 
 
 @pytest.mark.processes
+@pytest.mark.skipif(os.name == "nt", reason="PyTorch for Windows lacks the libuv that torchrun asks for")
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, mnist: Splits) -> None:
     note = tmp_path / "kill"
-    note.write_text("no dropout, seed 3")  # rank 1 has done seed 1 by then
+    note.write_text("no dropout, seed 3", encoding="utf-8")  # rank 1 has done seed 1 by then
     killed = tiny_study(tmp_path, 2, KILL_NOTE=str(note))
     assert killed.returncode == 0, killed.stderr
     assert not note.exists()  # a process did die
     assert killed.stdout.count("no dropout, seed 1") == 1  # what it had done before was not lost
-    first = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
+    first = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["tiny"]["runs"]
     runs = TINY_STUDY.runs()
     assert [(record["variant"], record["seed"]) for record in first] == [(name, recipe.seed) for name, recipe in runs]
     for record, (name, recipe) in zip(first, runs, strict=True):  # each depends on its recipe and seed alone
@@ -111,7 +112,7 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("seed") == again.stdout.count("plain, seed 2:") == 1  # the others are not run again
     assert "| plain | 3 |" in again.stdout
-    second = json.loads((tmp_path / "study.json").read_text())["tiny"]["runs"]
+    second = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["tiny"]["runs"]
     assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
 
 
@@ -197,7 +198,7 @@ def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
     try:
         first = do_share("tiny", tmp_path, [], ROOT / "data", "cpu")
         stale = [{**record, "recipe": {**record["recipe"], "lr": 9.0}} for record in first[:1]]
-        (tmp_path / "plain-1.json").write_text(json.dumps(stale[0]))
+        (tmp_path / "plain-1.json").write_text(json.dumps(stale[0]), encoding="utf-8")
         assert do_share("tiny", tmp_path, stale, ROOT / "data", "cpu")[0]["recipe"]["lr"] == TINY.lr
     finally:
         dist.destroy_process_group()
@@ -205,7 +206,7 @@ def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
 
 @pytest.mark.parametrize("title", STUDIES)
 def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
-    content = json.loads((ROOT / "results" / "study.json").read_text())[title]
+    content = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]
     runs = STUDIES[title].runs()
     assert [(record["variant"], record["seed"]) for record in content["runs"]] == [(n, r.seed) for n, r in runs]
     for record, (_, recipe) in zip(content["runs"], runs, strict=True):
@@ -227,7 +228,7 @@ def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_
 
 
 def test_chosen_recipes_are_the_best_candidates_on_validation_images() -> None:
-    study = json.loads((ROOT / "results" / "study.json").read_text())
+    study = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))
     for name, candidates in (("best", BEST_CANDIDATES), ("sprint", SPRINT_CANDIDATES)):
         means = {variant: v["final"]["mean"] for variant, v in study[f"{name} candidates"]["summary"].items()}
         assert RECIPES[name] == candidates[max(means, key=means.get)]
@@ -276,7 +277,7 @@ def test_the_plain_command_starts_a_process_for_each_core(monkeypatch: pytest.Mo
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "plain-1.json").write_text('{"variant": "pl')
+    (tmp_path / "plain-1.json").write_text('{"variant": "pl', encoding="utf-8")
     with pytest.raises(ValueError, match="plain-1.json is no record of a run: remove it"):
         read_records([tmp_path / "plain-1.json"])
 

@@ -246,6 +246,8 @@ class Watch(nullcontext):
     def __enter__(self) -> None:
         self.finished_before = self.finished
 
+    def note(self, line: str) -> None: ...
+
     def update(self, *values: float) -> None:
         self.updates.append(values)
 

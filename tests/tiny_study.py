@@ -19,7 +19,7 @@ if __name__ == "__main__":
     def run_or_die(tiny: study.Study, name: str, recipe: Recipe, *rest: object) -> dict:
         """Do a run; one that the test left a note about kills its process in the middle of it, once."""
         note = Path(os.environ.get("KILL_NOTE", ""))
-        if note.is_file() and note.read_text() == f"{name}, seed {recipe.seed}":
+        if note.is_file() and note.read_text(encoding="utf-8") == f"{name}, seed {recipe.seed}":
             note.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return run(tiny, name, recipe, *rest)

@@ -7,7 +7,8 @@ from pathlib import Path
 from evidence.benchmark import stock
 from evidence.benchmark.figures import draw
 from evidence.benchmark.measure import Report, describe_machine
-from evidence.benchmark.suite import DATA, Benchmark
+from evidence.benchmark.suite import DATA, PARTS, Benchmark
+from helpers.engine.console import suit_any_console
 from helpers.engine.device import choose_device
 
 
@@ -18,18 +19,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", help="a few minutes: fewer images, growth measured once, no training to 99.0%%"
     )
     parser.add_argument("--rounds", type=int, default=3, help="alternating repetitions of each measurement")
+    parser.add_argument("--only", choices=PARTS, help="this part alone; the others stay in the file as they are")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for benchmark.json and figure")
     options = parser.parse_args(arguments)
+    suit_any_console()
     try:
         if options.rounds < 1:
             raise ValueError(f"rounds is {options.rounds}: give at least 1")
         device = choose_device(options.device)
         kind = f"{device.type} quick" if options.quick else device.type
         report = Report(options.results / "benchmark.json", kind, describe_machine(device), {"rounds": options.rounds})
+        if options.only and report.replaces:
+            raise ValueError(f"{report.path} is of another machine or setting: measure all, or choose another folder")
         with stock.linked(DATA) as folder:
-            Benchmark(report, folder, device, options.rounds, options.quick).run()
-        print(f"written: {report.path}, {draw(options.results, kind)}")
+            Benchmark(report, folder, device, options.rounds, options.quick).run(options.only)
+        print(f"written: {report.path}", *([draw(options.results, kind)] if "scaling" in report.part else []))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,26 +11,32 @@ from torch.utils.data import Subset
 from evidence.benchmark import stock
 from helpers.data import Batches, Split
 from helpers.engine.device import place, reproducibly
+from helpers.engine.threads import SHORT_STEPS, choose_threads, in_threads
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, Recipe
-from helpers.training import EVALUATION_BATCH, Trainer, evaluate
+from helpers.training import EVALUATION_BATCH, Trainer, evaluate, throw_away_step
 
 WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
 
 
 @dataclass
 class Contender:
-    """``train(batches)`` learns from batches such as ``batches``; ``test()`` returns the test accuracy."""
+    """``train(batches)`` learns from batches such as ``batches``; ``test()`` returns the test accuracy.
+
+    ``threads`` is how many of the CPU it takes, None for as many as PyTorch does.
+    """
 
     device: torch.device
     batches: Collection
     train: Callable[[Collection], Any]
     test: Callable[[], float]
+    threads: int | None = None
 
     def load(self, batches: Collection) -> None:
         """Have all ``batches`` ready on the device and do nothing with them."""
-        for images, labels in batches:
-            images.to(self.device), labels.to(self.device)
+        with in_threads(self.threads):
+            for images, labels in batches:
+                images.to(self.device), labels.to(self.device)
 
 
 def stock_contender(
@@ -74,6 +80,8 @@ def our_contender(
     model = recipe.model()
     place(model, device)
     trainer = Trainer(model, recipe, len(batches))
-    return Contender(
-        device, batches, reproducibly(trainer.train_epoch), lambda: reproducibly(evaluate)(model, test_batches)[1]
-    )
+    threads = None
+    if device.type == "cpu":
+        threads, _ = choose_threads(throw_away_step(model, recipe, train), SHORT_STEPS)
+    train_epoch, test = (in_threads(threads)(reproducibly(do)) for do in (trainer.train_epoch, evaluate))
+    return Contender(device, batches, train_epoch, lambda: test(model, test_batches)[1], threads)

@@ -62,7 +62,7 @@ def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
 
 def draw(results: Path, kind: str) -> Path:
     """Draw the runs of this ``kind`` from ``benchmark.json`` and return the figure's path."""
-    part = json.loads((results / "benchmark.json").read_text())[kind]
+    part = json.loads((results / "benchmark.json").read_text(encoding="utf-8"))[kind]
     path = results / f"benchmark{'-cuda' * ('cuda' in kind)}{'-quick' * ('quick' in kind)}.png"
     save_figure(plot_benchmark(part), path)
     return path
@@ -70,6 +70,6 @@ def draw(results: Path, kind: str) -> Path:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
-    for kind, part in json.loads((folder / "benchmark.json").read_text()).items():
+    for kind, part in json.loads((folder / "benchmark.json").read_text(encoding="utf-8")).items():
         if "scaling" in part:  # which a run that was stopped has not
             print(draw(folder, kind))

@@ -98,7 +98,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
         cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
     return {
         "cpu": cpu,
@@ -119,11 +119,12 @@ class Report:
 
     def __init__(self, path: Path, kind: str, machine: dict[str, Any], settings: dict[str, Any]) -> None:
         self.path = path
-        self.content = json.loads(path.read_text()) if path.exists() else {}
+        self.content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.part = {"machine": machine, "settings": settings}
         old = self.content.get(kind, {})
         if all(old.get(name) == value for name, value in self.part.items()):
             self.part = old
+        self.replaces = bool(old) and self.part is not old
         self.content[kind] = self.part
         self.printed: set[tuple[str, str]] = set()
 

@@ -1,5 +1,6 @@
 """The stock pipeline: the same assignment as it is usually written with torchvision, PIL and torch.nn alone."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,12 +29,18 @@ TEST_TRANSFORMS = transforms.Compose([transforms.ToTensor(), transforms.Normaliz
 
 @contextmanager
 def linked(root: str | Path) -> Iterator[Path]:
-    """Give a temporary folder with links to the archives of ``root``, so that none is extracted into the checkout."""
+    """Give a temporary folder with links to the archives of ``root``, so that none is extracted into the checkout.
+
+    Where the system grants no links, with copies.
+    """
     with tempfile.TemporaryDirectory(prefix="stock-mnist-") as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for archive in (Path(root) / "MNIST" / "raw").resolve().glob("*.gz"):
-            (raw / archive.name).symlink_to(archive)
+            try:
+                (raw / archive.name).symlink_to(archive)
+            except OSError:  # Windows, for an ordinary user
+                shutil.copy(archive, raw)
         yield Path(folder)
 
 

@@ -1,15 +1,17 @@
 """Every measurement of the benchmark, in the order in which they matter."""
 
 import math
+import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from evidence.benchmark import stock
-from evidence.benchmark.child import in_child
+from evidence.benchmark.child import busy_process, in_child
 from evidence.benchmark.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
 from evidence.benchmark.ladder import rungs, timer
 from evidence.benchmark.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise
@@ -20,6 +22,7 @@ from helpers.training import fit
 DATA = Path(__file__).parents[2] / "data"
 TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
 TARGET = 0.99
+PARTS = ("passes", "ladder", "scaling", "processes", "scarce_cores", "to_target")
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 
 
@@ -96,10 +99,29 @@ class Benchmark:
         kinds["peak_memory"] = ("host_mib", "MiB", "main process, above the imports; 100 steps and a test pass")
         if self.device.type == "cuda":
             kinds["peak_gpu_memory"] = ("gpu_mib", "MiB", "allocated by torch; 100 steps and a test pass")
+        if not all(result["host_mib"] for results in children.values() for result in results):
+            del kinds["peak_memory"]  # on Windows, which does not say
         for name, (key, unit, what) in kinds.items():
             compared = children if name == "start_up" else ("stock", "ours")
             rounds = {who: [result[key] for result in children[who]] for who in compared}
             self.report.record(name, summarise(rounds, unit, what=what))
+
+    def scarce_cores(self) -> None:
+        """Measure a training epoch beside a busy process, and on one core of those that PyTorch has counted."""
+        images = {"stock": 320, "ours": 1280} if self.quick else {"stock": 2560, "ours": 10240}
+        where = {"beside_busy": (busy_process, ())}
+        if hasattr(os, "sched_setaffinity"):  # Linux
+            where["one_core"] = (nullcontext, ("--one-core",))
+        for name, (company, options) in where.items():
+            children: dict[str, list[dict]] = {who: [] for who in images}
+            for _ in range(self.num_rounds):
+                for who, num_images in images.items():
+                    use = (self.folder, self.device, self.workers["train_epoch"], f"--epoch={num_images}", *options)
+                    with company():
+                        children[who].append(in_child(who, *use))
+            rounds = {who: [result["seconds"] for result in children[who]] for who in images}
+            threads = {who: [result["threads"] for result in children[who]] for who in images}
+            self.report.record(name, summarise(rounds, "s", images=images, threads=threads))
 
     def ladder(self) -> None:
         """Measure a training epoch with one improvement more each time."""
@@ -153,9 +175,12 @@ class Benchmark:
         rounds = {"stock, 20 x its median full epoch": [20 * stock_epoch], "ours, measured": [ours]}
         self.report.record("20_epochs", summarise(rounds, "s"))
 
-    def run(self) -> None:
-        """Do everything, what matters most first."""
+    def run(self, only: str | None = None) -> None:
+        """Do everything, what matters most first, or ``only`` the part of that name."""
         self.choose_workers()
+        if only:
+            getattr(self, only)()
+            return
         self.passes()
         if self.device.type == "cuda":
             self.whole_runs()
@@ -164,5 +189,7 @@ class Benchmark:
         self.scaling()
         self.num_rounds = rounds
         self.processes()
+        if self.device.type == "cpu":
+            self.scarce_cores()
         if not self.quick:
             self.to_target()

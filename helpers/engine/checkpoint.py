@@ -1,39 +1,76 @@
 """Checkpoints of a run: plain dictionaries that hold everything it needs to go on as if it had never stopped."""
 
+import os
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from helpers.engine.files import load_tensors, save_tensors
-from helpers.engine.history import History
+from helpers.engine.files import load_tensors, rename, save_tensors
+from helpers.engine.history import History, differences
 
 State = dict[str, Any]
+SEVERAL_EPOCHS = 2  # what a run that is started anew does not replace
 
 
 class Checkpoint:
     """A run's file at ``path``, or none: ``state`` and ``load_state`` give and take what the run has to keep.
 
-    ``load_state`` raises ``ValueError`` for what has not the form of what it needs; ``difference`` tells.
+    ``load_state`` raises ``ValueError`` for what has not the form of what it needs; ``difference`` tells. What its
+    user should know is said to ``say`` in one line.
     """
 
     def __init__(
-        self, path: str | Path | None, state: Callable[[], State], load_state: Callable[[State], None]
+        self,
+        path: str | Path | None,
+        state: Callable[[], State],
+        load_state: Callable[[State], None],
+        say: Callable[[str], None],
     ) -> None:
-        self.path, self.state, self.load_state = path, state, load_state
+        self.path, self.state, self.load_state, self.say = path and Path(path), state, load_state, say
+
+    def start(self, run: History, device: torch.device, resume: bool, any_length: bool = False) -> History:
+        """Return the history that the run goes on from: what ``restore`` gives, or ``run`` itself, saved."""
+        if resume:
+            return self.restore(run, device, any_length)
+        self.keep_earlier()
+        self.save(run)
+        return run
+
+    def keep_earlier(self) -> None:
+        """Rename a file of several epochs before a run begins anew; raises ``OSError`` where that fails."""
+        num_epochs = self.num_epochs_there()
+        if num_epochs >= SEVERAL_EPOCHS:
+            names = (self.path.with_stem(f"{self.path.stem}-{number}") for number in count(1))
+            kept = next(name for name in names if not name.exists())
+            try:
+                rename(self.path, kept)
+            except OSError as error:
+                reason = f"{self.path} cannot be kept as {kept.name} ({error.strerror})"
+                raise OSError(f"{reason}: allow it or choose another folder") from error
+            self.say(f"{self.path} held {num_epochs} epochs of an earlier run: kept beside it as {kept.name}")
+
+    def num_epochs_there(self) -> int:
+        """Return how many epochs the file holds, 0 where there is none or it is no checkpoint."""
+        try:
+            return checked(load_tensors(self.path))[1].num_epochs if self.path else 0
+        except (OSError, ValueError):
+            return 0
 
     def save(self, history: History) -> None:
         """Write state and history, whole or not at all; raises ``OSError`` where that fails."""
         if self.path is not None:
             save_tensors(self.path, {"trainer": self.state(), "history": history.as_dict()})
 
-    def restore(self, run: History, device: torch.device) -> History:
+    def restore(self, run: History, device: torch.device, any_length: bool = False) -> History:
         """Load the state and return the history of the same run as ``run``, which is empty so far.
 
-        Raises ``ValueError`` where there is no path, or the file is damaged, no checkpoint of this network, or of a
-        run under other conditions; ``OSError`` where it cannot be read.
+        With ``any_length`` it may have been meant to have more or fewer epochs, as long as no more are done. Raises
+        ``ValueError`` where there is no path, or the file is damaged, no checkpoint of this network, or of a run under
+        other conditions; ``OSError`` where it cannot be read.
         """
         if self.path is None:
             raise ValueError("resume needs a checkpoint: name its file")
@@ -42,12 +79,20 @@ class Checkpoint:
             state, history = checked(content)
         except ValueError as error:
             raise self.unusable(error) from error
-        if differences := history.differences(run):
-            raise ValueError(f"{self.path} is of another run ({differences}): start anew or use its settings")
+        was, now = history.conditions(), run.conditions()
+        if any_length and history.num_epochs <= now["num_epochs"]:
+            was["num_epochs"] = now["num_epochs"]
+        if changed := differences(was, now):
+            raise ValueError(f"{self.path} is of another run ({changed}): start anew or use its settings")
         try:
             self.load_state(state)
         except ValueError as error:
             raise self.unusable(error) from error
+        if history.threads and not run.threads:
+            run.threads = min(history.threads, os.cpu_count() or 1)
+        if changed := differences(history.details(), run.details()):
+            self.say(f"going on from {self.path}, though the last bits may differ: {changed}")
+        history.recipe, history.threads = run.recipe, run.threads
         return history
 
     def unusable(self, error: ValueError) -> ValueError:

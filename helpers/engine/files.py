@@ -1,6 +1,7 @@
 """Files that are whole or not there: one atomic write, and tensors that are read without running code."""
 
 import contextlib
+import errno
 import io
 import os
 import secrets
@@ -13,6 +14,9 @@ import torch
 from torch import nn
 
 LEFTOVER_SECONDS = 60.0  # no write takes that long
+RENAME_SECONDS = 1.0  # patience with another program that holds a file for a moment, as a virus scanner does
+IN_USE = (5, 32)  # what Windows then says: access denied, sharing violation
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:
@@ -34,12 +38,31 @@ def atomic_write(path: str | Path, content: bytes | str) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        rename(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OSError(f"{path} was not written ({reason}): make room there or choose another folder") from error
+        reason, remedy = error.strerror or str(error), "make room there" if error.errno in FULL else "mend that"
+        if in_use(error):
+            remedy = "close the program that has it open, allow writing there"
+        raise OSError(f"{path} was not written ({reason}): {remedy} or choose another folder") from error
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename ``source``, over ``target`` if there is one; where Windows refuses, try again for a second."""
+    deadline = time.monotonic() + RENAME_SECONDS
+    while True:
+        try:
+            return os.replace(source, target)
+        except OSError as error:
+            if not in_use(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(RENAME_SECONDS / 20)
+
+
+def in_use(error: OSError) -> bool:
+    """Return whether this is Windows saying that another program may have the file open."""
+    return getattr(error, "winerror", None) in IN_USE
 
 
 def save_tensors(path: str | Path, state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ class History:
     """What a run was and how it went, a value for each epoch: mean losses over images, accuracies as fractions.
 
     Train values are those seen while learning, with dropout and augmentation, the loss with the recipe's label
-    smoothing; ``seconds`` is wall time.
+    smoothing; ``seconds`` is wall time. ``threads`` is how many the CPU computed with, where that is known.
     """
 
     recipe: dict[str, Any]  # as JSON gives it back
@@ -28,20 +28,25 @@ class History:
     test_loss: list[float] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    threads: int | None = None
 
     @classmethod
-    def begin(cls, recipe: dict[str, Any], device: torch.device) -> "History":
+    def begin(cls, recipe: dict[str, Any], device: torch.device, threads: int | None = None) -> "History":
         """Return the empty history of a run with these settings on this machine."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         versions = {package: version(package) for package in ("torch", "torchvision")}
-        return cls(recipe, name, {"python": platform.python_version(), **versions})
+        return cls(recipe, name, {"python": platform.python_version(), **versions}, threads=threads)
 
     @classmethod
     def from_dict(cls, content: object) -> "History":
         """Return the history that ``as_dict`` gave; raises ``ValueError`` where ``content`` is anything else."""
-        if not isinstance(content, dict) or content.keys() != {f.name for f in fields(cls)}:
+        names = {f.name for f in fields(cls)}
+        if not isinstance(content, dict) or content.keys() | {"threads"} != names:  # older ones have no threads
             raise ValueError("its history has not the entries of one")
         history = cls(**content)
+        threads = history.threads
+        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+            raise ValueError(f"threads of its history is {threads!r}, no number of threads")
         for name in ("recipe", "versions"):
             try:
                 plain = isinstance(content[name], dict) and json.dumps(content[name])
@@ -71,10 +76,16 @@ class History:
 
     def conditions(self) -> dict[str, Any]:
         """Return what two runs must share to be the same run, by name."""
-        return {**self.recipe, "device": self.device, **self.versions}
+        device = self.device if self.device in ("cpu", "mps") else "cuda"
+        python = ".".join(str(self.versions.get("python")).split(".")[:2])
+        return {**self.recipe, **self.versions, "device": device, "python": python}
 
-    def differences(self, run: "History") -> str:
-        """Say what was different when this history was made from the conditions of ``run``, if anything."""
-        was = self.conditions()
-        changed = {name: value for name, value in run.conditions().items() if was.get(name) != value}
-        return "; ".join(f"{name} was {was.get(name)} and is {value}" for name, value in changed.items())
+    def details(self) -> dict[str, Any]:
+        """Return what may differ in the same run and yet change its last bits, by name."""
+        return {"device": self.device, "python": self.versions.get("python"), "threads": self.threads}
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    """Say what of ``now`` was different, or nothing."""
+    changed = {name: value for name, value in now.items() if was.get(name) != value}
+    return "; ".join(f"{name} was {was.get(name)} and is {value}" for name, value in changed.items())

@@ -18,6 +18,15 @@ def row(history: History, epoch: int) -> str:
     )
 
 
+def runs_in_notebook() -> bool:
+    """Return whether outputs go to a notebook's cell: a program in a terminal may have imported ipykernel, too."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
 class NotebookBar(tqdm):
     """A bar that is one text output of its notebook cell, replaced in place: nothing piles up, no widget."""
 
@@ -42,16 +51,16 @@ class Progress:
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
         self.num_epochs, self.num_images, self.finished = num_epochs, num_images, 0
+        self.in_notebook = runs_in_notebook()
+        self.note = print if self.in_notebook else tqdm.write  # a line; the latter keeps a terminal's bar in its place
 
     def __enter__(self) -> "Progress":
-        in_notebook = "ipykernel" in sys.modules
-        bar_type = NotebookBar if in_notebook else tqdm
-        where = {"file": io.StringIO(), "ascii": False} if in_notebook else {"disable": None}
-        self.write = print if in_notebook else tqdm.write  # which keeps a terminal's bar in its place
+        bar_type = NotebookBar if self.in_notebook else tqdm
+        where = {"file": io.StringIO(), "ascii": False} if self.in_notebook else {"disable": None}
         layout = "{percentage:3.0f}%|{bar:30}| {elapsed}<{remaining}{postfix}"
         counts = {"total": self.num_epochs * self.num_images, "initial": self.finished * self.num_images}
         self.bar = bar_type(**counts, bar_format=layout, **where)
-        self.write(HEADER)
+        self.note(HEADER)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,4 +74,4 @@ class Progress:
     def epoch(self, history: History) -> None:
         """Print the row of the epoch that has just finished."""
         self.finished = history.num_epochs
-        self.write(row(history, self.finished - 1))
+        self.note(row(history, self.finished - 1))

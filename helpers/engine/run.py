@@ -11,6 +11,8 @@ from helpers.engine.history import History
 from helpers.engine.meter import Report
 from helpers.engine.progress import Progress
 
+SLOW, SLOW_SECONDS = 3.0, 1.0  # an epoch is slow at so many times the fastest so far, and not below so many seconds
+
 Metrics = tuple[float, float, float, float]  # train loss, train accuracy, test loss, test accuracy
 
 
@@ -30,6 +32,7 @@ def run_epochs(
     seeds = torch.randint(2**62, (num_epochs, 2), generator=torch.Generator().manual_seed(seed))
     if progress:
         progress.finished = history.num_epochs
+    slow = ""
     with progress or nullcontext():
         for order_seed, global_seed in seeds[history.num_epochs :].tolist():
             start = time.perf_counter()
@@ -45,3 +48,19 @@ def run_epochs(
             save(history)
             if progress:
                 progress.epoch(history)
+                if not slow and (slow := slow_epoch(history.seconds)):
+                    progress.note(slow)
+
+
+def slow_epoch(seconds: list[float]) -> str:
+    """Say why the last epoch may have taken so much longer than the fastest, and what to do, or nothing if it did not.
+
+    One line for a whole run will do: who shares a machine need not be told so after each epoch.
+    """
+    fastest, last = min(seconds), seconds[-1]
+    if last <= SLOW * fastest or last < SLOW_SECONDS:
+        return ""
+    return (
+        f"epoch {len(seconds)} took {last / fastest:.1f} times as long as the fastest: something else may be using "
+        "this machine's cores; end it, or stop this run and resume it with one thread"
+    )

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import inf
 
 import torch
@@ -17,6 +18,17 @@ FOLDED = "flatten view reshape squeeze softmax logsoftmax"  # so do these, which
 POINTWISE = """identity clone contiguous dropout dropout2d alphadropout stochasticdepth batchnorm1d batchnorm2d
     syncbatchnorm relu relu6 leakyrelu prelu elu selu celu gelu silu mish sigmoid logsigmoid tanh hardtanh hardsigmoid
     hardswish softplus softsign abs clamp exp neg pow sqrt maximum minimum add sub mul div truediv cat concat"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What slides over a map, each setting for (rows, columns)."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]  # before the first position
+    dilation: tuple[int, int]
+
 
 SHOWN = "in_channels out_channels in_features out_features num_features p output_size kernel_size"
 USUAL = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "track_running_stats": True}
@@ -74,32 +86,37 @@ def identify(node: fx.Node, network: fx.Interpreter) -> tuple[str, nn.Module | N
     return kind, layer, f"{type(layer).__name__}({', '.join(words)})" if words else type(layer).__name__
 
 
-def see(label: str, kind: str, layer: nn.Module | None, branches: Sequence[tuple], value: object) -> tuple:
-    """Return what the units of an operation's ``value`` see, given the same of its inputs, the ``branches``.
+def meet(label: str, branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return what each unit sees where ``branches`` are added or concatenated: theory and reach.
 
-    That is a pair: theory ``(3, 2)``, rows size, jump and start, columns height and width; and ``Row.reach``.
-    The equations are those of Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019.
+    A branch's theory is ``(3, 2)``: rows size, jump and start, columns height and width; its reach is ``Row.reach``.
     """
-    if not isinstance(value, Tensor) or value.ndim not in (2, 4) or len(value) != 2:
-        raise ValueError(f"{label} cannot be followed: its output is neither a map nor a vector for each image")
-    # First the inputs meet.
     size, jump, start = torch.stack([theory for theory, _ in branches], dim=1)  # (branches, 2) each
     length = torch.tensor([reach.shape[1:] for _, reach in branches])
-    n, out = length.amax(0), torch.tensor(value.shape[2:] or (1, 1))
-    still = ((length < n) | (jump == 0)).any(0)  # one branch is broadcast, so that each unit sees all of it
-    if ((jump != jump[0]).any(0) & ~still & (n > 1)).any():
+    longest = length.amax(0)
+    still = ((length < longest) | (jump == 0)).any(0)  # one branch is broadcast, so that each unit sees all of it
+    if ((jump != jump[0]).any(0) & ~still & (longest > 1)).any():
         raise ValueError(f"{label} cannot be followed: its branches have different jumps, {jump.tolist()}")
     size = (start + size + still * (length - 1) * jump).amax(0) - start.amin(0)
-    jump, start = jump.amax(0) * ~still, start.amin(0)
     reach = torch.stack(torch.broadcast_tensors(*(reach for _, reach in branches))).amax(0)
-    # Then a window slides over them: that of the layer, or equal parts of the map, be they single positions.
-    kernel, padding, dilation = n // out, 0, torch.ones_like(n)
-    stride = kernel.where(out > 1, 1)
+    return torch.stack([size, jump.amax(0) * ~still, start.amin(0)]), reach
+
+
+def window_of(label: str, kind: str, layer: nn.Module | None, length: Sequence[int], value: object) -> Window:
+    """Return the window that an operation slides over a map of ``length`` (rows, columns) to give ``value``."""
+    if not isinstance(value, Tensor) or value.ndim not in (2, 4) or len(value) != 2:
+        raise ValueError(f"{label} cannot be followed: its output is neither a map nor a vector for each image")
+    n, out = torch.tensor(length), torch.tensor(value.shape[2:] or (1, 1))
     if layer and (kind in [*POOLS, "zeropad2d"] or (kind == "conv2d" and layer.padding_mode == "zeros")):
-        settings = (getattr(layer, name, 1) for name in ("kernel_size", "stride", "dilation"))
-        kernel, stride, dilation = (torch.tensor(setting).expand(2) for setting in settings)
-        padding = layer.padding[2::-2] if kind == "zeropad2d" else layer.padding  # (left, right, top, bottom)
-    elif not (
+        kernel, stride, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation"))
+        if kind == "zeropad2d":
+            return Window(kernel, stride, layer.padding[2::-2], dilation)  # (left, right, top, bottom)
+        if isinstance(layer.padding, str):  # same, the smaller half before the first position, or valid
+            span = (torch.tensor(kernel) - 1) * torch.tensor(dilation)
+            return Window(kernel, stride, tuple(((out - n + span).clamp(min=0) // 2).tolist()), dilation)
+        return Window(kernel, stride, _pair(layer.padding), dilation)
+    kernel = n // out  # equal parts of the map, be they single positions
+    if not (
         (kind in POINTWISE.split() and n.equal(out) and getattr(layer, "running_mean", kind) is not None)
         or (kind in f"{GLOBAL} {FOLDED}".split() and out.max() == 1)
         or (kind in ADAPTIVE.split() and n.equal(kernel * out))
@@ -108,10 +125,19 @@ def see(label: str, kind: str, layer: nn.Module | None, branches: Sequence[tuple
             f"{label} cannot be followed: which positions it reads is not known; if each unit reads its own position "
             "alone, add it to POINTWISE in helpers/engine/tracing.py"
         )
-    span = (kernel - 1) * dilation
-    missing = (out - 1) * stride + span + 1 - n  # positions that the windows need beyond the map's, or leave of them
-    before = missing.clamp(min=0) // 2 if isinstance(padding, str) else torch.tensor(padding).expand(2)
-    (top, left), (bottom, right) = before.tolist(), (missing - before).tolist()
-    reach = F.pad(reach, (left, right, top, bottom), value=-inf)
-    reach = F.max_pool2d(reach, kernel.tolist(), stride.tolist(), dilation=dilation.tolist())
-    return torch.stack([size + span * jump, jump * stride, start - before * jump]), reach
+    return Window(tuple(kernel.tolist()), tuple(kernel.where(out > 1, 1).tolist()), (0, 0), (1, 1))
+
+
+def _pair(setting: int | Sequence[int]) -> tuple[int, int]:
+    return (setting, setting) if isinstance(setting, int) else tuple(setting)
+
+
+def reach_through(window: Window, reach: Tensor, out: Sequence[int]) -> Tensor:
+    """Return the reach of the ``out`` (rows, columns) units that see through ``window`` what ``reach`` tells."""
+    sides = []
+    for axis, (before, units) in enumerate(zip(window.padding, out, strict=True)):
+        span = (window.kernel_size[axis] - 1) * window.dilation[axis]
+        needed = (units - 1) * window.stride[axis] + span + 1  # positions, of which the map has too few or too many
+        sides = [before, needed - reach.shape[axis + 1] - before, *sides]
+    padded = F.pad(reach, sides, value=-inf)
+    return F.max_pool2d(padded, window.kernel_size, window.stride, dilation=window.dilation)

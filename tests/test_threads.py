@@ -1,0 +1,249 @@
+"""The number of threads: what bounds it, how it is chosen, where it is kept, and what a slow epoch is told."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import Interrupt, Splits, head
+from helpers.engine import run, threads
+from helpers.engine.files import load_tensors, save_tensors
+from helpers.engine.history import History
+from helpers.engine.threads import available_cores, choose_threads, in_threads
+from helpers.recipe import Recipe
+from helpers.training import fit
+
+SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
+
+
+@pytest.fixture
+def tiny_mnist(mnist: Splits) -> Splits:
+    """One step an epoch: several threads wait long for each other where a machine is busy."""
+    return head(mnist[0], 50), head(mnist[1], 50)
+
+
+class Notes(Interrupt):
+    """Stands in for progress and keeps what is said."""
+
+    def __init__(self, *after: int) -> None:
+        super().__init__(*after)
+        self.lines: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as may be used, and PyTorch's own number, whatever this machine has."""
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(threads, "quotas", lambda root: [])
+    with in_threads(4):
+        yield
+
+
+GROUPS = [
+    ({}, 4),  # no control groups, as on macOS and Windows
+    ({"proc/self/cgroup": "0::/\n"}, 4),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 4),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "10000 100000\n"}, 1),
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "900000 100000\n"}, 4),  # more than there are
+    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, 4),
+    # the tightest of a group and those it is in
+    (
+        {
+            "proc/self/cgroup": "0::/user/job\n",
+            "sys/fs/cgroup/user/cpu.max": "300000 100000",
+            "sys/fs/cgroup/user/job/cpu.max": "max 100000",
+        },
+        3,
+    ),
+    # version 1, as a container without a namespace sees it: the path is the host's, the mount is its own
+    (
+        {
+            "proc/self/cgroup": "5:memory:/docker/1234\n4:cpu,cpuacct:/docker/1234\n0::/system.slice\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000\n",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        },
+        2,
+    ),
+    (
+        {
+            "proc/self/cgroup": "1:cpu:/job\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
+        },
+        4,
+    ),
+]
+
+
+@pytest.mark.parametrize(("files", "cores"), GROUPS)
+def test_a_containers_quota_bounds_the_cores(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert available_cores(tmp_path) == cores
+
+
+def test_affinity_bounds_the_cores_and_a_system_without_it_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {5}, raising=False)
+    assert available_cores(tmp_path) == 1
+    monkeypatch.delattr(threads.os, "sched_getaffinity")
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 12)
+    assert available_cores(tmp_path) == 12
+
+
+def sleeper(seconds: dict[int, float], calls: list[int]) -> Callable[[], None]:
+    """A step that takes so long with each number of threads, and notes with which it was called."""
+
+    def step() -> None:
+        calls.append(torch.get_num_threads())
+        time.sleep(seconds[torch.get_num_threads()])
+
+    return step
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(
+    ("seconds", "best", "tried"),
+    [
+        ({1: 0.04, 2: 0.02, 4: 0.01}, 4, {1, 2, 4}),
+        ({1: 0.02, 2: 0.01, 4: 0.012}, 2, {1, 2, 4}),
+        ({1: 0.020, 2: 0.0195, 4: 0.0195}, 1, {1, 2, 4}),  # not worth a thread more
+        ({1: 0.01, 2: 0.1}, 1, {1, 2}),  # a neighbour is busy: four are not even tried
+    ],
+)
+def test_the_fastest_number_is_chosen(
+    seconds: dict[int, float], best: int, tried: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.3)
+    calls: list[int] = []
+    start = time.perf_counter()
+    number, reason = choose_threads(sleeper(seconds, calls), 10_000)
+    assert time.perf_counter() - start < 1.5
+    assert (number, set(calls)) == (best, tried)
+    assert reason.startswith("of 4; milliseconds a step just now with 1: ") and reason.count(":") == len(tried)
+    assert torch.get_num_threads() == 4  # as it was
+
+
+def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    assert choose_threads(sleeper({}, calls), 28) == (1, "the run is too short for a trial")
+    monkeypatch.setattr(threads, "available_cores", lambda: 1)
+    assert choose_threads(sleeper({}, calls), 10_000) == (1, "all that this process may use")
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    with in_threads(1):  # OMP_NUM_THREADS=1
+        assert choose_threads(sleeper({}, calls), 10_000)[0] == 1
+    assert calls == []
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "SHORT_STEPS", 0)
+    monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.1)
+    monkeypatch.setattr(threads, "WORTH", 0.0)  # one thread, whatever is faster
+    tried, notes = SHORT.model(), Notes()
+    state = torch.get_rng_state()
+    chosen = fit(tried, *tiny_mnist, replace(SHORT, num_epochs=1), device="cpu", progress=notes)
+    (line,) = notes.lines
+    assert line.startswith("CPU threads: 1 (of 4; milliseconds a step just now with 1: ")
+    assert chosen.threads == 1
+    torch.set_rng_state(state)
+    plain = SHORT.model()
+    given = fit(plain, *tiny_mnist, replace(SHORT, num_epochs=1), device="cpu", threads=1)
+    assert {**vars(chosen), "seconds": 0} == {**vars(given), "seconds": 0}
+    assert all(torch.equal(a, b) for a, b in zip(tried.state_dict().values(), plain.state_dict().values(), strict=True))
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_run_computes_with_the_threads_it_says(tiny_mnist: Splits) -> None:
+    seen = []
+
+    class Looks(Notes):
+        def epoch(self, history: History) -> None:
+            seen.append(torch.get_num_threads())
+
+    history = fit(SHORT.model(), *tiny_mnist, SHORT, device="cpu", threads=2, progress=Looks())
+    assert seen == [2, 2] and history.threads == 2 and torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.0, 5, 10**9, "two"])
+def test_a_number_of_threads_without_cores_for_them_is_refused(
+    number: object, four_cores: None, tiny_mnist: Splits
+) -> None:
+    with pytest.raises(ValueError, match=f"threads is {number!r}: give a whole number from 1 to 4"):
+        fit(SHORT.model(), *tiny_mnist, SHORT, device="cpu", threads=number)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_mnist: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+
+    def go_on(notes: Notes, **changes: int) -> History:
+        return fit(SHORT.model(), *tiny_mnist, SHORT, device="cpu", checkpoint=path, progress=notes, **changes)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on(Notes(1), threads=2)
+    begun = load_tensors(path)
+    assert begun["history"]["threads"] == 2
+    assert go_on(notes := Notes(), resume=True).threads == 2
+    assert notes.lines == []
+
+    save_tensors(path, begun)
+    assert go_on(notes := Notes(), resume=True, threads=1).threads == 1
+    (line,) = notes.lines
+    assert line.startswith("going on from ") and line.endswith("the last bits may differ: threads was 2 and is 1")
+
+    begun["history"]["threads"] = 64  # of a larger machine
+    save_tensors(path, begun)
+    assert go_on(notes := Notes(), resume=True).threads == 4
+    assert notes.lines[0].endswith("threads was 64 and is 4")
+
+    del begun["history"]["threads"]  # as checkpoints were before
+    save_tensors(path, begun)
+    assert go_on(notes := Notes(), resume=True).threads == 1
+    assert notes.lines == ["CPU threads: 1 (the run is too short for a trial)"]
+
+    begun["history"]["threads"] = "two"
+    save_tensors(path, begun)
+    with pytest.raises(ValueError, match="threads of its history is 'two'"):
+        go_on(Notes(), resume=True)
+
+
+def test_the_script_takes_threads_and_keeps_them(
+    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ("--epochs=1", "--batch-size=100", "--results", tmp_path)
+    assert small_script(*arguments, "--threads=1") == 0
+    assert "CPU threads: " not in capsys.readouterr().out
+    assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))["threads"] == 1
+    assert small_script(*arguments, "--threads=0") == 2
+    assert capsys.readouterr().err.startswith("error: threads is 0: give a whole number from 1 to ")
+
+
+def test_a_slow_epoch_is_told_once_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [2.0, 5.9, 6.2, 20.0, 1.0]  # 5.9 is less than three times 2.0
+    ticks = iter([time for epoch in seconds for time in (0.0, epoch)])
+    monkeypatch.setattr(run.time, "perf_counter", lambda: next(ticks))
+    history, notes = History({"lr": 1.0}, "cpu", {}), Notes()
+    run.run_epochs(lambda order_seed, report: (1.0, 0.5, 1.0, 0.5), history, 5, 1, lambda history: None, notes)
+    (line,) = notes.lines
+    assert line.startswith("epoch 3 took 3.1 times as long as the fastest: ") and "one thread" in line
+
+
+def test_short_epochs_may_differ() -> None:
+    assert run.slow_epoch([0.1, 0.9]) == ""
+    assert run.slow_epoch([0.1, 1.1]) != ""
