@@ -1,7 +1,8 @@
 """A page to draw on: the trained network and its layer table as one HTML file, without server or network.
 
-``page.html`` is the frame, ``page.css`` its looks; ``network.js`` is the network, ``prepare.js`` does what
-``to_mnist`` does, ``page.js`` draws and listens. ``python -m helpers.page`` puts them together.
+``page.html`` is the frame and ``page.css`` its looks. ``network.js`` is the network, ``prepare.js`` does what
+``to_mnist`` does, ``maps.js`` paints maps, ``units.js`` shows what units see, ``drawing.js`` takes the drawing and
+``answer.js`` answers it. ``python -m helpers.page`` puts them together.
 """
 
 import base64
@@ -11,6 +12,7 @@ import re
 from pathlib import Path
 
 import torch
+from IPython.display import HTML
 from torch import Tensor
 
 from helpers.data import MEAN, STD, Batches, Split, load_mnist
@@ -30,7 +32,7 @@ HEIGHT = 780  # pixels of the page in a notebook
 def write_page(path: str | Path = PAGE, weights: str | Path = WEIGHTS, data: str | Path = ROOT / "data") -> None:
     """Write the page with these weights and some of the test digits in ``data``.
 
-    Raises ``OSError`` where a file cannot be read or written, ``ValueError`` where ``weights`` are not those of ``Net``.
+    Raises ``OSError`` where a file cannot be read or written, ``ValueError`` where ``weights`` are not ``Net``'s.
     """
     model = Net()
     load_weights(model, weights)
@@ -68,18 +70,15 @@ def render(model: Net, test: Split, digits: list[int]) -> str:
             if not name.endswith("num_batches_tracked")
         },
     }
-    parts = {"data": json.dumps(data, separators=(",", ":"))}
-    parts |= {source.name: source.read_text(encoding="utf-8").strip() for source in HERE.glob("*.[cj]s*")}
-    return re.sub(r"\{\{(.+?)\}\}", lambda hole: parts[hole[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+    text = json.dumps(data, separators=(",", ":"))
+    return re.sub(r"\{\{(.+?)\}\}", lambda hole: text if hole[1] == "data" else _read(hole[1]), _read("page.html"))
 
 
-def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> "HTML":
+def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> HTML:
     """Return the page for a notebook's output: live where scripts may run, elsewhere ``picture`` of it.
 
     Raises ``OSError`` where one of the files cannot be read.
     """
-    from IPython.display import HTML
-
     source = base64.b64encode(Path(picture).read_bytes()).decode()
     frame = f'<iframe srcdoc="{html.escape(Path(page).read_text(encoding="utf-8"))}" title="A page to draw on"'
     return HTML(
@@ -107,6 +106,10 @@ def _stage(row: Row) -> dict:
         "rows": rows,
         "columns": columns,
     }
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
 
 
 def _base64(values: Tensor) -> str:
