@@ -61,7 +61,6 @@ function showBars() {
 /** Say the answer in words, once a stroke is finished. */
 function sayAnswer() {
   if (waiting) answerDrawing();
-  element("unit").setAttribute("aria-live", "polite");
   element("answer").textContent = inWords();
 }
 

@@ -37,6 +37,18 @@ function drawTo(next) {
   answerSoon();
 }
 
+/** Be quiet while a stroke is drawn: boxes would jump about, and a screen reader stumble. */
+function beginStroke() {
+  pad.canvas.parentElement.classList.add("busy");
+  element("unit").setAttribute("aria-live", "off");
+}
+
+function endStroke() {
+  pad.canvas.parentElement.classList.remove("busy");
+  element("unit").setAttribute("aria-live", "polite");
+  sayAnswer();
+}
+
 function padPoint(event) {
   const { left, top, width } = pad.canvas.getBoundingClientRect();
   const scale = pad.canvas.width / width;
@@ -46,7 +58,7 @@ function padPoint(event) {
 pad.canvas.addEventListener("pointerdown", (event) => {
   if (event.button !== 0) return;
   pad.canvas.setPointerCapture(event.pointerId);
-  element("unit").setAttribute("aria-live", "off"); // a screen reader would stumble over what changes in a stroke
+  beginStroke();
   penAt = padPoint(event);
   drawTo(penAt);
 });
@@ -55,7 +67,7 @@ pad.canvas.addEventListener("pointermove", (event) => {
   const parts = event.getCoalescedEvents ? event.getCoalescedEvents() : []; // places since the last frame
   for (const part of parts.length ? parts : [event]) drawTo(padPoint(part));
 });
-for (const event of ["pointerup", "pointercancel"]) pad.canvas.addEventListener(event, sayAnswer);
+for (const event of ["pointerup", "pointercancel"]) pad.canvas.addEventListener(event, endStroke);
 
 pad.canvas.addEventListener("keydown", (event) => {
   if (!(event.key in STEPS)) return;

@@ -28,7 +28,7 @@ function buildCard(stage) {
   const [channels, height, width] = output;
   const by = (shape) => [...shape.slice(1), shape[0]].join("×");
   const card = document.createElement("section");
-  card.className = `stage ${name} ${height < 12 || channels > 16 ? "small" : ""}`;
+  card.className = `stage ${name} ${height <= 12 && name !== "pool1" && channels > 8 ? "small" : ""}`;
   card.innerHTML = `<h2><button type="button"><span class="dot" style="background:${colour}"></span>${name}</button>
     <span>${operation}</span> <span>${by(input)} → ${by(output)}</span>
     <span>sees ${receptiveField.join("×")}</span> <span>jump ${jump.join("×")}</span>
