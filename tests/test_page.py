@@ -182,9 +182,10 @@ def drawings(images: Tensor) -> Iterator[Image.Image]:
     """Put each digit on a pad: of several sizes and stroke widths, at a random place, some of them grey."""
     draw = torch.Generator().manual_seed(0)
     for i, pixels in enumerate(images):
-        side = int(torch.randint(60, 281, (1,), generator=draw))
+        side = (16, 60, 110, 180, 265)[i % 5] + int(torch.randint(0, 10, (1,), generator=draw))  # 16 is enlarged
         digit = Image.fromarray(pixels.numpy()).resize((side, side), Image.Resampling.BICUBIC)
-        width = (None, ImageFilter.MaxFilter(5), ImageFilter.MaxFilter(9), ImageFilter.MinFilter(3))[i % 4]
+        widths = (None, ImageFilter.MaxFilter(5), ImageFilter.MaxFilter(9), ImageFilter.MinFilter(3))
+        width = widths[i % 4] if side >= 60 else None
         pad = Image.new("L", (280, 280), 0)
         left, top = torch.randint(0, 281 - side, (2,), generator=draw).tolist()
         pad.paste(digit.filter(width) if width else digit, (left, top))
@@ -253,6 +254,23 @@ def test_draw_point_and_type(open_page, width: int, scheme: str) -> None:
     assert "labelled 7" in answer_of(page)
     page.keyboard.press("c")
     assert answer_of(page) == "Nothing is drawn yet."
+
+
+@pytest.mark.processes
+def test_probabilities_and_maps_move_while_a_stroke_is_drawn(open_page) -> None:
+    page = open_page()
+    seen = []
+    page.mouse.move(150, 150)
+    page.mouse.down()
+    for x, y in [(150, 150), (180, 280), (220, 180)]:
+        page.mouse.move(x, y, steps=4)
+        page.evaluate("new Promise(requestAnimationFrame)")
+        map_of_conv1 = "document.querySelector('.conv1 canvas').toDataURL()"
+        seen.append((page.locator("#bars").inner_text(), page.evaluate(map_of_conv1)))
+    assert "Test image" in answer_of(page)  # in words, only after the stroke
+    page.mouse.up()
+    assert "Your drawing" in answer_of(page)
+    assert len({bars for bars, _ in seen}) == len({conv1 for _, conv1 in seen}) == 3
 
 
 @pytest.mark.processes

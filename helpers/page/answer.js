@@ -29,7 +29,7 @@ function answer(digit) {
   showPreparation();
   for (const stage of stages) paintMaps(stage, result.maps[stage.name]);
   showUnits();
-  for (const { show } of digitButtons) show();
+  for (const { press } of digitButtons) press();
   element("hint").hidden = prepared !== null && !prepared.digit;
   const milliseconds = performance.now() - start;
   document.body.dataset.milliseconds = milliseconds;

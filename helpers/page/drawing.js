@@ -112,7 +112,10 @@ function penCross() {
 function paintGrey(canvas, pixels) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  for (let i = 0; i < pixels.length; i++) image.data.set([pixels[i], pixels[i], pixels[i], 255], 4 * i);
+  for (let i = 0; i < pixels.length; i++) {
+    image.data[4 * i] = image.data[4 * i + 1] = image.data[4 * i + 2] = pixels[i]; // red, green, blue
+    image.data[4 * i + 3] = 255; // opaque
+  }
   context.putImageData(image, 0, 0);
 }
 
@@ -135,16 +138,18 @@ function addDigitButton(choice, parent) {
   parent.append(button);
   let at = 0;
   const isShown = () => prepared !== null && prepared.digit === choice[at];
+  const press = () => button.setAttribute("aria-pressed", String(isShown()));
   const show = () => {
     paintGrey(canvas, choice[at].pixels);
     button.setAttribute("aria-label", `${choice[at].misread ? "misread" : "test digit"} ${choice[at].label}`);
-    button.setAttribute("aria-pressed", String(isShown()));
   };
   button.addEventListener("click", () => {
     if (isShown()) at = (at + 1) % choice.length;
+    show();
     pickDigit(choice[at]);
   });
-  return { button, show };
+  show();
+  return { button, press };
 }
 
 const digitButtons = [];

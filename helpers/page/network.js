@@ -32,6 +32,8 @@ for (const [name, { shape, float32 }] of Object.entries(PAGE.parameters)) {
 function conv2d(x, weight) {
   const [inChannels, height, width] = x.shape;
   const [outChannels, , kernelSize] = weight.shape;
+  const pixels = x.values;
+  const weights = weight.values;
   const outHeight = height - kernelSize + 1;
   const outWidth = width - kernelSize + 1;
   const values = new Float64Array(outChannels * outHeight * outWidth);
@@ -44,7 +46,7 @@ function conv2d(x, weight) {
         for (let channel = 0; channel < inChannels; channel++) {
           for (let i = 0; i < kernelSize; i++) {
             let pixel = (channel * height + row + i) * width + column;
-            for (let j = 0; j < kernelSize; j++) sum += weight.values[w++] * x.values[pixel++];
+            for (let j = 0; j < kernelSize; j++) sum += weights[w++] * pixels[pixel++];
           }
         }
         values[unit++] = sum;
