@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import torch
-from IPython.display import HTML
+from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from helpers.data import MEAN, STD, Batches, Split, load_mnist
@@ -74,18 +74,18 @@ def render(model: Net, test: Split, digits: list[int]) -> str:
     return re.sub(r"\{\{(.+?)\}\}", lambda hole: text if hole[1] == "data" else _read(hole[1]), _read("page.html"))
 
 
-def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> HTML:
-    """Return the page for a notebook's output: live where scripts may run, elsewhere ``picture`` of it.
+def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> None:
+    """Display the page in a notebook: live where scripts may run, elsewhere ``picture`` of it.
 
-    Raises ``OSError`` where one of the files cannot be read.
+    These are two outputs, since what renders a notebook without scripts drops the frame and keeps the picture; the
+    frame, once it lives, takes the picture away. Raises ``OSError`` where one of the files cannot be read.
     """
-    source = base64.b64encode(Path(picture).read_bytes()).decode()
-    frame = f'<iframe srcdoc="{html.escape(Path(page).read_text(encoding="utf-8"))}" title="A page to draw on"'
-    return HTML(
-        f'<img src="data:image/png;base64,{source}" alt="The page to draw on" width="100%">'
-        f'{frame} width="100%" height="{HEIGHT}" style="border: 0" onload="this.previousElementSibling.remove()">'
-        "</iframe>"
-    )
+    source, pixels = html.escape(Path(page).read_text(encoding="utf-8")), Path(picture).read_bytes()
+    end = base64.b64encode(pixels).decode()[-60:]  # by which the picture is known, wherever it is shown
+    remove = f"document.querySelectorAll(`img[src*='{end}']`).forEach((picture) => picture.remove())"
+    frame = f'<iframe srcdoc="{source}" title="A page to draw on" width="100%" height="{HEIGHT}" style="border: 0"'
+    alone = "The page to draw on, as a picture: no scripts run here"
+    display(Image(pixels, alt=alone), HTML(f'<div>{frame} onload="{remove}"></iframe></div>'))
 
 
 def _stage(row: Row) -> dict:

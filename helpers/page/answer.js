@@ -31,6 +31,7 @@ function answer(digit) {
   showUnits();
   for (const { press } of digitButtons) press();
   element("hint").hidden = prepared !== null && !prepared.digit;
+  element("stages").classList.toggle("blank", prepared === null);
   const milliseconds = performance.now() - start;
   document.body.dataset.milliseconds = milliseconds;
   element("time").textContent = `The last answer took ${milliseconds.toFixed(1)} ms.`;

@@ -52,10 +52,14 @@ function unitAfterKey({ stage, channel, row, column }, key) {
 function listen(stage, { button, maps }) {
   maps.addEventListener("pointermove", (event) => {
     const unit = unitAt(stage, event);
-    point(unit && (() => [unit]));
+    if (event.buttons) pin(unit || pinned);
+    else point(unit && (() => [unit]));
   });
   maps.addEventListener("pointerleave", () => point(null));
-  maps.addEventListener("pointerdown", (event) => pin(unitAt(stage, event) || pinned));
+  maps.addEventListener("pointerdown", (event) => {
+    event.target.releasePointerCapture(event.pointerId); // so that a finger can go on to the next map
+    pin(unitAt(stage, event) || pinned);
+  });
   maps.addEventListener("focus", () => {
     if (maps.matches(":focus-visible")) pin(strongestUnit(stage)); // reached by keyboard
   });
@@ -84,10 +88,11 @@ function pin(unit) {
   point(null);
 }
 
-/** Return the units to be shown: those pointed at, the pinned one, or else the strongest one of every stage. */
+/** Return the units to be shown: those pointed at, the pinned one, or else, of a digit, each stage's strongest. */
 function unitsToShow() {
   if (pointed) return pointed();
   if (pinned) return [pinned];
+  if (prepared === null) return [];
   return stages.map((stage) => strongestUnit(stage));
 }
 
@@ -127,6 +132,7 @@ function shadeAround({ stage, row, column }) {
 }
 
 function describe(units) {
+  if (units.length === 0) return "Draw a digit, or pick one.";
   const [{ stage, channel, row, column }] = units;
   const name = `<span class="dot" style="background:${stage.colour}"></span><strong>${stage.name}</strong>`;
   if (units.length === 1) {
