@@ -157,7 +157,7 @@ def compare(measurement: dict, ours: str | None = None) -> list[str]:
 def files() -> str:
     """Return the modules of the three parts, each with its first line."""
     parts = []
-    for folder in ("helpers", "helpers/engine", "evidence", "evidence/benchmark"):
+    for folder in ("helpers", "helpers/page", "helpers/engine", "evidence", "evidence/benchmark"):
         lines = [f"**`{folder}/`**: {first_line(ROOT / folder / '__init__.py')}", ""]
         for path in sorted((ROOT / folder).glob("[a-z]*.py")):
             name = path.relative_to(ROOT).as_posix()

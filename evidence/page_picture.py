@@ -1,0 +1,70 @@
+"""The picture of the page to draw on: ``python -m evidence.page_picture`` draws a digit in a browser and takes it.
+
+It needs a Chromium or Chrome on the PATH; Playwright drives it, and brings none of its own.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from helpers.engine.files import atomic_write
+from helpers.page import PAGE, PICTURE
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # a container's user, who has no sandbox
+FIVE = [(190, 50), (108, 54), (102, 122), (140, 108), (178, 126), (190, 166), (164, 208), (124, 218), (92, 200)]
+NUM_COLOURS = 256  # enough for a picture of this page, and a third of the bytes
+
+
+def find_browser() -> str | None:
+    """Return the path of a browser that can open the page, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Start a headless browser that asks nobody for anything, and end it."""
+    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        arguments = [*quiet, "--no-first-run", *["--no-sandbox"] * AS_ROOT]
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
+        yield browser
+        browser.close()
+
+
+def draw(page: Page, points: list[tuple[float, float]], size: float = 280) -> None:
+    """Draw a stroke with the mouse through these points ``(x, y)`` of a pad of ``size``."""
+    pad = page.locator("#pad").bounding_box()
+    places = [(pad["x"] + x * pad["width"] / size, pad["y"] + y * pad["height"] / size) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up()
+
+
+def main() -> None:
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1100, "height": 740})
+        page.goto(PAGE.as_uri())
+        draw(page, FIVE)
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(100)
+        picture = (
+            Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(NUM_COLOURS, Image.Quantize.MAXCOVERAGE)
+        )
+    png = io.BytesIO()
+    picture.save(png, format="png", optimize=True)
+    atomic_write(PICTURE, png.getvalue())
+    print(f"written to {PICTURE}: {len(png.getvalue()) / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    if find_browser() is None:
+        raise SystemExit(f"there is no browser: install one of {', '.join(BROWSERS)}")
+    main()

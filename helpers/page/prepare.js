@@ -1,0 +1,128 @@
+/* From a drawing to MNIST's form, as to_mnist in helpers/prediction.py does it for a picture: the ink is cut out, its
+   longer side scaled to 20 pixels, and its centre of mass put into the centre of 28x28. */
+
+"use strict";
+
+const SIDE = 28; // pixels: of the image
+const INK_SIDE = 20; // of the box that a digit is scaled to
+const INK = 0.25; // of the strongest contrast with the paper: what is fainter is paper, not ink
+
+/** Round half to even, as Python does. */
+function roundHalfToEven(value) {
+  const rounded = Math.round(value);
+  return value % 1 === 0.5 && rounded % 2 === 1 ? rounded - 1 : rounded;
+}
+
+/** Return the grey levels of a canvas, as Pillow computes them from red, green and blue. */
+function greyLevels(context) {
+  const { width, height } = context.canvas;
+  const { data } = context.getImageData(0, 0, width, height);
+  const grey = new Float64Array(width * height);
+  for (let i = 0; i < grey.length; i++) {
+    grey[i] = (19595 * data[4 * i] + 38470 * data[4 * i + 1] + 7471 * data[4 * i + 2] + 32768) >> 16;
+  }
+  return { width, height, values: grey };
+}
+
+/** Return the median of the picture's border: the paper's brightness. */
+function paperLevel({ width, height, values }) {
+  const border = [];
+  for (let x = 0; x < width; x++) border.push(values[x], values[(height - 1) * width + x]);
+  for (let y = 0; y < height; y++) border.push(values[y * width], values[y * width + width - 1]);
+  border.sort((a, b) => a - b);
+  return border[border.length / 2 - 1]; // the lower one of the two in the middle, as torch.median takes it
+}
+
+/** Return how far each pixel is from paper, 0 to 1, and the box of what is ink; null where there is none. */
+function findInk(picture) {
+  const { width, height, values } = picture;
+  const paper = paperLevel(picture);
+  let strongest = 0;
+  for (const value of values) strongest = Math.max(strongest, Math.abs(value - paper));
+  if (strongest < 1) return null;
+  const ink = new Float64Array(values.length);
+  let [top, bottom, left, right] = [height, -1, width, -1];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const contrast = Math.abs(values[y * width + x] - paper) / strongest;
+      if (contrast < INK) continue;
+      ink[y * width + x] = contrast;
+      top = Math.min(top, y);
+      bottom = Math.max(bottom, y);
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+    }
+  }
+  return { width, ink, top, left, cutHeight: bottom - top + 1, cutWidth: right - left + 1 };
+}
+
+/** Return for each of newSide pixels the old ones that it is made of: a triangle of weights, wide enough to smooth.
+
+    This is torch.nn.functional.interpolate(mode="bilinear", antialias=True) along one axis. */
+function triangles(oldSide, newSide) {
+  const scale = oldSide / newSide;
+  const support = Math.max(scale, 1); // old pixels on either side of the middle
+  const result = [];
+  for (let i = 0; i < newSide; i++) {
+    const middle = (i + 0.5) * scale;
+    const first = Math.max(Math.trunc(middle - support + 0.5), 0);
+    const end = Math.min(Math.trunc(middle + support + 0.5), oldSide);
+    const weights = [];
+    for (let j = first; j < end; j++) weights.push(Math.max(0, 1 - Math.abs((j + 0.5 - middle) / support)));
+    const sum = weights.reduce((total, weight) => total + weight, 0);
+    result.push({ first, weights: weights.map((weight) => weight / sum) });
+  }
+  return result;
+}
+
+/** Return the cut-out ink, scaled to newHeight x newWidth: first all rows become narrower, then all columns lower. */
+function resizeInk({ width, ink, top, left, cutHeight, cutWidth }, newHeight, newWidth) {
+  const narrow = new Float64Array(cutHeight * newWidth);
+  triangles(cutWidth, newWidth).forEach(({ first, weights }, x) => {
+    for (let y = 0; y < cutHeight; y++) {
+      const start = (top + y) * width + left + first;
+      for (let j = 0; j < weights.length; j++) narrow[y * newWidth + x] += weights[j] * ink[start + j];
+    }
+  });
+  const small = new Float64Array(newHeight * newWidth);
+  triangles(cutHeight, newHeight).forEach(({ first, weights }, y) => {
+    for (let x = 0; x < newWidth; x++) {
+      for (let j = 0; j < weights.length; j++) {
+        small[y * newWidth + x] += weights[j] * narrow[(first + j) * newWidth + x];
+      }
+    }
+  });
+  const largest = Math.max(...small);
+  return small.map((value) => value / largest);
+}
+
+/** Return where so many pixels must start so that their centre of mass comes to pixel 14, as it does in MNIST. */
+function offset(centre, side) {
+  return Math.min(Math.max(roundHalfToEven(SIDE / 2 - centre), 0), SIDE - side);
+}
+
+/** Return the 784 pixels of what is drawn, and how they came about; null where nothing is drawn. */
+function toMnist(picture) {
+  const cut = findInk(picture);
+  if (cut === null) return null;
+  const scale = INK_SIDE / Math.max(cut.cutHeight, cut.cutWidth);
+  const height = Math.max(1, roundHalfToEven(cut.cutHeight * scale));
+  const width = Math.max(1, roundHalfToEven(cut.cutWidth * scale));
+  const scaled = resizeInk(cut, height, width);
+  let [mass, massY, massX] = [0, 0, 0];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const value = scaled[y * width + x];
+      mass += value;
+      massY += value * y;
+      massX += value * x;
+    }
+  }
+  const top = offset(massY / mass, height);
+  const left = offset(massX / mass, width);
+  const pixels = new Array(SIDE * SIDE).fill(0);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) pixels[(top + y) * SIDE + left + x] = Math.round(scaled[y * width + x] * 255);
+  }
+  return { pixels, cut, scaled: { top, left, height, width } };
+}
