@@ -11,12 +11,15 @@ from helpers.plots.figure import new_figure, show_image
 
 
 def plot_digits(split: Split, number: int = 8) -> Figure:
-    """Return a grid with the first ``number`` images of each class, a class a row."""
-    figure = new_figure(number * 0.75, NUM_CLASSES * 0.75)
-    for label, row in enumerate(figure.subplots(NUM_CLASSES, number)):
-        for axes, image in zip(row, split.images[split.labels == label], strict=False):
-            show_image(axes, image)
-        row[0].set_ylabel(f"label {label}", fontsize=9)
+    """Return a grid with the first ``number`` images of each class (all need that many), a class a row."""
+    height = split.images.shape[1]
+    rows = [torch.cat([*split.images[split.labels == label][:number]], dim=1) for label in range(NUM_CLASSES)]
+    grid = torch.cat(rows)
+    figure = Figure(figsize=(2 * grid.shape[1] / 100, 2 * grid.shape[0] / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))  # as large as the figure: a whole number of dots for each pixel
+    show_image(axes, grid)
+    axes.set_yticks([height * (label + 0.5) for label in range(NUM_CLASSES)], map(str, range(NUM_CLASSES)))
+    axes.set_ylabel("label")
     return figure
 
 

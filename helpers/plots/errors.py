@@ -8,7 +8,10 @@ from helpers.plots.figure import new_figure, show_image
 
 
 def plot_confusion(matrix: Tensor) -> Figure:
-    """Return a confusion matrix ``(10, 10)`` with its counts; the colour shows the errors alone."""
+    """Return a confusion matrix ``(10, 10)`` with its counts; the colour shows the errors alone.
+
+    Behind each label stands the share of its images that were right.
+    """
     figure = new_figure(6.5, 5.5)
     axes = figure.subplots()
     errors = matrix.clone().fill_diagonal_(0)
@@ -19,9 +22,10 @@ def plot_confusion(matrix: Tensor) -> Figure:
             dark = errors[label, prediction] > errors.max() / 2
             axes.text(prediction, label, count or "", ha="center", va="center", color="w" if dark else "k", fontsize=8)
     axes.set_xticks(range(NUM_CLASSES))
-    axes.set_yticks(range(NUM_CLASSES))
+    shares = (matrix.diagonal() / matrix.sum(dim=1)).tolist()
+    axes.set_yticks(range(NUM_CLASSES), [f"{label} ({share:.1%})" for label, share in enumerate(shares)])
     axes.set_xlabel("predicted digit")
-    axes.set_ylabel("label")
+    axes.set_ylabel("label (right)")
     figure.colorbar(picture, label="errors (images)")
     return figure
 

@@ -26,7 +26,7 @@ def plot_receptive_fields(stages: Sequence[Row], image: Tensor) -> Figure:
     for axes, stage in zip(figure.subplots(rows, columns).flat, stages, strict=False):
         height, width = stage.receptive_field
         show_image(axes, image, f"{stage.name}: {height}×{width}")
-        draw_box(axes, stage, "tab:red")
+        draw_box(axes, stage, "tab:orange")
     return figure
 
 

@@ -26,7 +26,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def show_image(axes: Axes, image: Tensor, title: str = "") -> None:
     """Draw one image ``(H, W)`` in grey, without ticks."""
-    axes.imshow(image.numpy(), cmap="gray")
+    axes.imshow(image.numpy(), cmap="gray", interpolation="nearest")
     axes.set_title(title, fontsize=9)
     axes.set_xticks([])
     axes.set_yticks([])

@@ -41,7 +41,7 @@ def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
     figure = new_figure(0.8 + 0.75 * columns, 0.78 * len(patches))
     for channel, (row, images) in enumerate(zip(figure.subplots(len(patches), columns), patches, strict=True)):
         for axes, image in zip(row, images, strict=False):
-            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
         row[0].set_ylabel(f"{stage}\nchannel {channel}", fontsize=8)
