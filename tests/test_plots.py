@@ -101,9 +101,9 @@ def test_strongest_shows_a_row_for_each_channel() -> None:
 
 
 def test_tables_are_markdown() -> None:
-    shown = plots.table({"batch": [1, 2000], "accuracy": ["≈ 9%", True]})
+    shown = plots.table({"batch": [1, 2000], "accuracy": [*plots.approximate([0.0912]), True]})
     assert shown._repr_markdown_().splitlines() == [
-        "| batch | accuracy |", "| --- | ---: |", "| 1 | ≈ 9% |", "| 2,000 | True |"
+        "| batch | accuracy |", "| --- | ---: |", "| 1 | ≈ 9.1% |", "| 2,000 | True |"
     ]  # fmt: skip
     with pytest.raises(ValueError, match="shorter"):
         repr(plots.table({"a": [1, 2], "b": [1]}))

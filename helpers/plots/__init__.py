@@ -7,12 +7,13 @@ from helpers.plots.fields import draw_box, plot_effective_field, plot_receptive_
 from helpers.plots.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure, save_figure, show_image
 from helpers.plots.inside import plot_journey, plot_strongest
 from helpers.plots.predictions import plot_predictions
-from helpers.plots.text import compare, show_source, table
+from helpers.plots.text import approximate, compare, show_source, table
 from helpers.plots.training import plot_history
 
 __all__ = [
     "TEST_COLOUR",
     "TRAIN_COLOUR",
+    "approximate",
     "compare",
     "draw_box",
     "new_figure",

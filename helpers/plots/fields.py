@@ -14,7 +14,8 @@ from helpers.receptive_field import Row
 def draw_box(axes: Axes, stage: Row, color: str) -> None:
     """Frame the pixels that the central unit of ``stage`` sees."""
     (top, bottom), (left, right) = stage.box()
-    box = Rectangle((left - 0.5, top - 0.5), right - left + 1, bottom - top + 1, fill=False, color=color, lw=2)
+    height, width = bottom - top + 1, right - left + 1
+    box = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, lw=2, zorder=3)
     axes.add_patch(box).set_clip_on(False)  # it may be as large as the image
 
 

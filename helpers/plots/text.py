@@ -6,7 +6,7 @@ from typing import Any
 
 # Given with each element, because a page that shows the notebook may have no styles of its own, or a dark theme.
 CODE_STYLE = "background:#f6f8fa;color:#1f2328;font-family:monospace;font-size:13px;line-height:1.4;padding:0.8em"
-CODE_STYLE += ";overflow-x:auto"
+CODE_STYLE += ";white-space:pre;overflow-x:auto"
 
 
 class Table:
@@ -37,6 +37,11 @@ def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     values = [found[name] for name in predicted]
     matches = [value == found[name] for name, value in predicted.items()]
     return Table({"": list(predicted), "predicted": [*predicted.values()], "found": values, "match": matches})
+
+
+def approximate(shares: Sequence[float]) -> list[str]:
+    """Return fractions as percentages, behind the sign that says that they change a little from run to run."""
+    return [f"≈ {share:.1%}" for share in shares]
 
 
 class Source:
