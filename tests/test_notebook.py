@@ -18,7 +18,7 @@ PATH = ROOT / "ERAV4S5CNNwithBN.ipynb"
 NOTEBOOK = nbformat.read(PATH, as_version=4)
 CODE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "code"]
 OUTPUTS = [output for cell in CODE for output in cell.outputs]
-TEXT = PATH.read_text()
+TEXT = PATH.read_text(encoding="utf-8")
 
 
 def test_every_code_cell_was_executed_once_and_in_order() -> None:
