@@ -13,6 +13,7 @@ from helpers.model import Net
 from helpers.receptive_field import layer_table, stages
 from helpers.receptive_field import to_markdown as layers_to_markdown
 
+ENGINE = ROOT / "helpers" / "engine"
 NOTEBOOK = "ERAV4S5CNNwithBN.ipynb"
 MEASURES = {
     "data_pipeline": "data pipeline alone",
@@ -155,13 +156,15 @@ def compare(measurement: dict, ours: str | None = None) -> list[str]:
 
 
 def files() -> str:
-    """Return the modules of the three parts, each with its first line."""
+    """Return the modules of the three parts, each with its first line; a package is one module of its part."""
     parts = []
-    for folder in ("helpers", "helpers/page", "helpers/engine", "evidence", "evidence/benchmark"):
-        lines = [f"**`{folder}/`**: {first_line(ROOT / folder / '__init__.py')}", ""]
-        for path in sorted((ROOT / folder).glob("[a-z]*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            lines.append(f"* [`{path.name}`]({name}): {first_line(path)}")
+    for folder in (ROOT / "helpers", ENGINE, ROOT / "evidence"):
+        lines = [f"**`{folder.relative_to(ROOT).as_posix()}/`**: {first_line(folder / '__init__.py')}", ""]
+        packages = [module for module in folder.glob("*/__init__.py") if module.parent != ENGINE]
+        for module in sorted([*folder.glob("[a-z]*.py"), *packages]):
+            path = module.relative_to(ROOT).as_posix().removesuffix("__init__.py")
+            name = path.removeprefix(f"{folder.relative_to(ROOT).as_posix()}/")
+            lines.append(f"* [`{name}`]({path}): {first_line(module)}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -1,4 +1,6 @@
-"""What a trained model gets wrong, what it looks at, and how it fares on digits it was not made for."""
+"""What happens inside a model, what a trained one gets wrong, and how it fares on digits it was not made for."""
+
+import copy
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from helpers.data import NUM_CLASSES, Batches, Split
+from helpers.receptive_field import Row
+from helpers.training import Trainer, evaluate
 
 
 def confusion_matrix(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -46,6 +50,69 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
         hook.remove()
         model.train(was_training)
     return total / len(batches.labels)
+
+
+@torch.no_grad()
+def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return what each stage (child module) of ``model`` puts out on ``images`` ``(B, 1, H, W)``, by its name.
+
+    In the mode that the model is in, on a copy: its batch norms' statistics and its random state stay as they are.
+    """
+    outputs: dict[str, Tensor] = {}
+    duplicate = copy.deepcopy(model)
+    for name, stage in duplicate.named_children():
+        stage.register_forward_hook(lambda *call, name=name: outputs.update({name: call[2].clone()}))
+    with torch.random.fork_rng(devices=[]):
+        duplicate(images)
+    return outputs
+
+
+def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str, float]:
+    """Train ``num_steps`` steps; return how large an update is against the weights it moves, by stage.
+
+    That is the Euclidean norm of a step's change over the norm of the weights, of the stage's convolution or linear
+    layer, as a mean over the steps. ``batches`` have to hold that many.
+    """
+    layers = {name.split(".")[0]: module for name, module in trainer.model.named_modules() if _has_filters(module)}
+    totals = dict.fromkeys(layers, 0.0)
+    trainer.model.train()
+    for _, (images, labels) in zip(range(num_steps), batches, strict=False):
+        before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+        trainer.step(images, labels)
+        for name, weight in before.items():
+            totals[name] += ((layers[name].weight.detach() - weight).norm() / weight.norm()).item()
+    return {name: total / num_steps for name, total in totals.items()}
+
+
+def _has_filters(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Linear)
+
+
+def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> float:
+    """Return the accuracy (a fraction) of a copy of ``model`` left in train mode by mistake, in such batches."""
+    forgetful = copy.deepcopy(model).train()
+    forgetful.eval = lambda: forgetful  # so that evaluate does everything but this
+    return evaluate(forgetful, Batches(split, batch_size, device=next(model.parameters()).device))[1]
+
+
+@torch.no_grad()
+def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -> list[list[Tensor]]:
+    """Return for each channel of ``stage`` the ``number`` patches of images that it answers to most strongly.
+
+    A patch is what the strongest unit sees, cut out by the layer table's box: ``(h, w)`` uint8. An image gives each
+    channel one patch at most. The model is used in eval mode.
+    """
+    duplicate = copy.deepcopy(model).cpu().eval()
+    maps = torch.cat([layer_outputs(duplicate, images)[stage.name] for images, _ in Batches(split, 500)])
+    width = maps.shape[-1]
+    strength, place = maps.flatten(2).max(dim=2)  # (N, C): of each image's strongest unit, and where it is
+    patches = []
+    for channel in range(maps.shape[1]):
+        best = strength[:, channel].argsort(descending=True, stable=True)[:number].tolist()
+        boxes = [stage.box(divmod(place[i, channel].item(), width)) for i in best]
+        cuts = zip(best, boxes, strict=True)
+        patches.append([split.images[i, top : low + 1, left : right + 1] for i, ((top, low), (left, right)) in cuts])
+    return patches
 
 
 def distortions(test: Split, seed: int = 0) -> dict[str, Split]:

@@ -7,8 +7,20 @@ from torchvision.transforms import functional as TF
 
 from conftest import Splits, head
 from helpers.data import Batches, Split
-from helpers.inspection import confident_mistakes, confusion_matrix, distortions, effective_receptive_field
+from helpers.inspection import (
+    accuracy_without_eval,
+    confident_mistakes,
+    confusion_matrix,
+    distortions,
+    effective_receptive_field,
+    layer_outputs,
+    strongest_patches,
+    update_sizes,
+)
 from helpers.model import Net
+from helpers.receptive_field import layer_table
+from helpers.recipe import Recipe
+from helpers.training import Trainer, evaluate
 
 
 def test_confusion_matrix_and_mistakes_by_hand() -> None:
@@ -100,3 +112,64 @@ def test_distortions_are_the_same_in_every_call(small_mnist: Splits) -> None:
     assert all(torch.equal(first[name].images, again[name].images) for name in first)
     changed = [name for name in first if not torch.equal(first[name].images, other[name].images)]
     assert changed == ["noisy (sigma 64 of 255)"]
+
+
+def test_layer_outputs_are_those_of_the_stages_and_the_model_stays(small_mnist: Splits) -> None:
+    net = Net().train()
+    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    images, _ = Batches(small_mnist[0]).load(torch.arange(5))
+    outputs = layer_outputs(net, images)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+    assert list(outputs) == ["conv1", "conv2", "pool1", "conv3", "conv4", "conv5", "conv6", "conv7", "fc"]
+    x = images
+    with torch.no_grad():  # the same random numbers for dropout, as the state was put back
+        for name, output in outputs.items():
+            x = net.get_submodule(name)(x.flatten(1) if name == "fc" else x)
+            torch.testing.assert_close(output, x, msg=name)
+
+
+def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_mnist: Splits) -> None:
+    recipe = Recipe(lr=0.1, momentum=0.0, dropout=0.0, augmentation=None)
+    net, batches = recipe.model(), Batches(head(small_mnist[0], 64), 64)
+    twin = copy.deepcopy(net).train()
+    images, labels = next(iter(batches))
+    nn.functional.nll_loss(twin(images), labels).backward()
+    expected = {name: 0.1 * p.grad.norm().item() / p.norm().item() for name, p in twin.named_parameters() if p.ndim > 1}
+    sizes = update_sizes(Trainer(net, recipe, 1), batches, num_steps=1)
+    assert list(sizes) == ["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7", "fc"]
+    for name, size in sizes.items():
+        weight = "fc.weight" if name == "fc" else f"{name}.0.weight"
+        assert size == pytest.approx(expected[weight], rel=1e-3), name
+
+
+def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Splits) -> None:
+    test, net = head(small_mnist[1], 60), Net(dropout=0.0)
+    before = copy.deepcopy(net.eval().state_dict())
+    found = {size: accuracy_without_eval(net, test, size) for size in (2, 60)}
+    assert not net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert evaluate(net, Batches(test, 60)) == evaluate(net, Batches(test, 2))
+    twin = copy.deepcopy(net).train()
+    images, labels = Batches(test).load(torch.arange(60))
+    for size, accuracy in found.items():
+        hits = [(twin(x).argmax(1) == y).sum() for x, y in zip(images.split(size), labels.split(size), strict=True)]
+        assert accuracy == pytest.approx(sum(hits).item() / 60)
+
+
+def test_strongest_patches_are_what_the_strongest_units_see() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.MaxPool2d(2))
+    nn.init.zeros_(model[0].weight)
+    model[0].weight.data[0, 0, 1, 1] = 1.0  # channel 0 answers to a bright centre
+    model[0].weight.data[1, 0, 0, 2] = -1.0  # channel 1 to a dark corner
+    images = torch.randint(50, 200, (6, 10, 10), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    images[4, 5, 3], images[2, 8, 8], images[1, 2, 7] = 255, 254, 0
+    split = Split(images, torch.zeros(6, dtype=torch.int64))
+    row = layer_table(model, input_size=(1, 10, 10))[1]
+    bright, dark = strongest_patches(model, split, row, number=2)
+    # The pooling's unit (2, 1) sees rows 4 to 7 and columns 2 to 5.
+    assert torch.equal(bright[0], images[4, 4:8, 2:6])
+    assert torch.equal(bright[1], images[2, 6:10, 6:10])
+    assert torch.equal(dark[0], images[1, 2:6, 4:8])
+    assert len(bright) == len(dark) == 2

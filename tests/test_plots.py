@@ -1,5 +1,7 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +17,9 @@ from helpers.data import Split
 from helpers.engine.history import History
 from helpers.engine.progress import HEADER, Progress, row
 from helpers.model import Net
-from helpers.receptive_field import layer_table, stages
+from helpers.receptive_field import layer_table, slide, stages
 from helpers.recipe import RECIPES
+from helpers.training import Trainer
 
 HISTORY = History({}, "cpu", {}, [0.5, 0.1], [0.80, 0.97], [0.2, 0.05], [0.95, 0.9912], [1.0, 2.0])
 
@@ -112,15 +115,17 @@ def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> No
 
 
 def test_digits_are_in_the_row_of_their_class(small_mnist: Splits) -> None:
-    figure = plots.plot_digits(small_mnist[0], 4)
-    shown = pictures(figure)
-    assert len(shown) == 40
+    (axes,) = plots.plot_digits(small_mnist[0], 4).axes
+    grid = torch.tensor(axes.images[0].get_array())
+    assert grid.shape == (10 * 28, 4 * 28)
     for label in range(10):
         of_class = small_mnist[0].images[small_mnist[0].labels == label][:4]
-        assert all(map(torch.equal, shown[4 * label : 4 * label + 4], of_class))
-        assert figure.axes[4 * label].get_ylabel() == f"label {label}"
-    assert {len(axes.get_xticks()) + len(axes.get_yticks()) for axes in figure.axes} == {0}
-    assert {axes.images[0].get_cmap().name for axes in figure.axes} == {"gray"}
+        shown = grid[28 * label : 28 * (label + 1)].split(28, dim=1)
+        assert all(map(torch.equal, shown, of_class))
+    assert [text.get_text() for text in axes.get_yticklabels()] == [str(label) for label in range(10)]
+    assert list(axes.get_yticks()) == [28 * label + 14 for label in range(10)]
+    assert axes.get_ylabel() == "label"
+    assert axes.images[0].get_cmap().name == "gray"
 
 
 def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
@@ -131,7 +136,8 @@ def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
     assert texts == {(i, i): ("90", "k") for i in range(10)} | {(7, 2): ("9", "w"), (5, 3): ("4", "k")}
     errors = torch.tensor(axes.images[0].get_array())
     assert errors.nonzero().tolist() == [[2, 7], [3, 5]] and errors[2, 7] == 9
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "label")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "label (right)")
+    assert [text.get_text() for text in axes.get_yticklabels()][1:4] == ["1 (100.0%)", "2 (90.9%)", "3 (95.7%)"]
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == list(range(10))
     assert colours.get_ylabel() == "errors (images)"
 
@@ -172,6 +178,60 @@ def test_predictions_are_bars_beside_their_picture(small_mnist: Splits) -> None:
 def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist: Splits, tmp_path: Path) -> None:
     plots.save_figure(draw(small_mnist[0]), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_depth_shows_spread_and_mean_of_each_layer_and_each_update() -> None:
+    outputs = {"conv1": torch.tensor([1.0, 3.0]), "conv2": torch.tensor([-0.5, -0.5])}
+    updates = {"with": {"conv1": 2e-3}, "without": {"conv1": 1e-5}}
+    before, after, right = plots.plot_depth({"with": outputs, "without": outputs}, {"with": outputs}, updates).axes
+    spread, mean = (list(line.get_ydata()) for line in before.lines[:2])
+    assert spread == pytest.approx([2**0.5, 0]) and mean == [2.0, 0.5]
+    assert len(before.lines) == 4 and len(after.lines) == 2
+    assert [list(line.get_ydata()) for line in right.lines] == [[2e-3], [1e-5], [1e-3, 1e-3]]
+
+
+def test_journey_shows_filters_with_their_signs_and_maps_in_their_rows() -> None:
+    filters = torch.tensor([[[[0.5, -1.0]]], [[[-0.25, 0.75]]]])  # two channels, kernel 1x2
+    maps = {"first": torch.rand(1, 2, 4, 4), "second": torch.rand(1, 5, 2, 2)}
+    axes = plots.plot_journey(filters, torch.zeros(4, 4), maps).axes
+    assert [[text.get_text() for text in each.texts] for each in axes[1:3]] == [["+", "−"], ["−", "+"]]
+    assert [each.images[0].get_array().max() for each in axes[4:6]] == [c.max().item() for c in maps["first"][0]]
+    assert axes[6].texts[0].get_text() == "second\n5 × 2×2"
+    assert all(each.images for each in axes[7:9])
+
+
+def test_strongest_shows_a_row_for_each_channel() -> None:
+    patches = [[torch.full((3, 3), 10 * channel + i, dtype=torch.uint8) for i in range(4)] for channel in range(2)]
+    axes = plots.plot_strongest(patches, "conv5").axes
+    assert [each.images[0].get_array().max() for each in axes] == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert axes[4].get_ylabel() == "conv5\nchannel 1"
+
+
+def test_tables_are_markdown() -> None:
+    shown = plots.table({"batch": [1, 2000], "accuracy": [*plots.approximate([0.0912]), True]})
+    assert shown._repr_markdown_().splitlines() == [
+        "| batch | accuracy |", "| --- | ---: |", "| 1 | ≈ 9.1% |", "| 2,000 | True |"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="shorter"):
+        repr(plots.table({"a": [1, 2], "b": [1]}))
+
+
+def test_a_prediction_stands_beside_what_was_found() -> None:
+    rows = repr(plots.compare({"conv1": 72, "fc": 2890}, {"fc": 2891, "conv1": 72, "more": 1})).splitlines()[2:]
+    assert rows == ["| conv1 | 72 | 72 | True |", "| fc | 2,890 | 2,891 | False |"]
+    with pytest.raises(KeyError):
+        plots.compare({"conv2": 1}, {"conv1": 1})
+
+
+def test_source_is_the_modules_own_and_needs_no_style_sheet() -> None:
+    source = plots.show_source(Trainer.train_step, slide)
+    assert repr(source).startswith("def train_step(self") and "\n\n\ndef slide(" in repr(source)
+    html = source._repr_html_()
+    assert (
+        "font-family:monospace" in html and "color: #" in html and "class=" not in html.replace('class="highlight"', "")
+    )
+    text = unescape(re.sub("<[^>]*>", "", html))
+    assert text.strip() == repr(source).strip()
 
 
 def test_a_notebook_gets_one_bar_that_is_replaced_in_place(

@@ -1,0 +1,44 @@
+"""What a network gets wrong: by pairs of digits, and one by one."""
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.data import NUM_CLASSES, Split
+from helpers.plots.figure import new_figure, show_image
+
+
+def plot_confusion(matrix: Tensor) -> Figure:
+    """Return a confusion matrix ``(10, 10)`` with its counts; the colour shows the errors alone.
+
+    Behind each label stands the share of its images that were right.
+    """
+    figure = new_figure(6.5, 5.5)
+    axes = figure.subplots()
+    errors = matrix.clone().fill_diagonal_(0)
+    picture = axes.imshow(errors.numpy(), cmap="Reds")
+    for label in range(NUM_CLASSES):
+        for prediction in range(NUM_CLASSES):
+            count = matrix[label, prediction].item()
+            dark = errors[label, prediction] > errors.max() / 2
+            axes.text(prediction, label, count or "", ha="center", va="center", color="w" if dark else "k", fontsize=8)
+    axes.set_xticks(range(NUM_CLASSES))
+    shares = (matrix.diagonal() / matrix.sum(dim=1)).tolist()
+    axes.set_yticks(range(NUM_CLASSES), [f"{label} ({share:.1%})" for label, share in enumerate(shares)])
+    axes.set_xlabel("predicted digit")
+    axes.set_ylabel("label (right)")
+    figure.colorbar(picture, label="errors (images)")
+    return figure
+
+
+def plot_mistakes(split: Split, log_probs: Tensor, indices: Tensor) -> Figure:
+    """Return the images at ``indices`` with label, prediction and the prediction's probability."""
+    columns = 6
+    rows = -(-len(indices) // columns)
+    figure = new_figure(columns * 1.6, rows * 1.85)
+    axes_grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in axes_grid.flat:
+        axes.set_axis_off()
+    for axes, i in zip(axes_grid.flat, indices.tolist(), strict=False):
+        probability, prediction = log_probs[i].exp().max(dim=0)
+        show_image(axes, split.images[i], f"label {split.labels[i]}\nsays {prediction} ({probability:.0%})")
+    return figure

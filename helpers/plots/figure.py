@@ -1,0 +1,32 @@
+"""What all figures share: colours, an empty figure, an image in grey, and a file."""
+
+import io
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.engine.files import atomic_write
+
+TRAIN_COLOUR, TEST_COLOUR = "tab:blue", "tab:orange"
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write ``figure`` as PNG, whole or not at all; raises ``OSError`` where that fails."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110)
+    atomic_write(path, png.getvalue())
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches; it belongs to no window and shows itself in a notebook."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def show_image(axes: Axes, image: Tensor, title: str = "") -> None:
+    """Draw one image ``(H, W)`` in grey, without ticks."""
+    axes.imshow(image.numpy(), cmap="gray", interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,0 +1,52 @@
+"""What a trained network has learned: filters, feature maps, and what a channel answers to most strongly."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from helpers.plots.figure import new_figure, show_image
+
+SIGNED = "PuOr"  # purple above 0, orange below: told apart by the colour-blind
+
+
+def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) -> Figure:
+    """Return ``image`` ``(H, W)``, the ``filters`` ``(C, 1, k, k)`` with their signs, and the maps of each stage.
+
+    ``outputs`` holds maps ``(1, C, h, w)`` by name; of a stage with more channels than there are filters, the first
+    ones are drawn. Each map has its own scale: black is its lowest value, white its highest.
+    """
+    columns = len(filters)
+    figure = new_figure(1 + 0.85 * columns, 0.9 * (len(outputs) + 1))
+    grid = figure.subplots(len(outputs) + 1, columns + 1)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    show_image(grid[0, 0], image, "the digit")
+    bound = filters.abs().max().item()
+    for axes, weights in zip(grid[0, 1:], filters.detach().squeeze(1), strict=True):
+        axes.imshow(weights.numpy(), cmap=SIGNED, vmin=-bound, vmax=bound)
+        for (row, column), weight in _entries(weights):
+            colour = "w" if abs(weight) > bound / 2 else "k"
+            axes.text(column, row, "+" if weight > 0 else "−", ha="center", va="center", color=colour, fontsize=9)
+    for row, (name, maps) in zip(grid[1:], outputs.items(), strict=True):
+        row[0].text(1, 0.5, f"{name}\n{maps.shape[1]} × {maps.shape[2]}×{maps.shape[3]}", ha="right", va="center")
+        for axes, channel in zip(row[1:], maps[0], strict=False):
+            show_image(axes, channel)
+    return figure
+
+
+def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
+    """Return a row for each channel of ``stage`` with the patches ``(h, w)`` that it answered to most strongly."""
+    columns = max(map(len, patches))
+    figure = new_figure(0.8 + 0.75 * columns, 0.78 * len(patches))
+    for channel, (row, images) in enumerate(zip(figure.subplots(len(patches), columns), patches, strict=True)):
+        for axes, image in zip(row, images, strict=False):
+            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        row[0].set_ylabel(f"{stage}\nchannel {channel}", fontsize=8)
+    return figure
+
+
+def _entries(matrix: Tensor) -> list[tuple[tuple[int, int], float]]:
+    return [((i, j), value) for i, row in enumerate(matrix.tolist()) for j, value in enumerate(row)]
