@@ -44,7 +44,7 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "helpers/summary.py": "summary script",
     "helpers/training.py": "training survival script inspection",
     "helpers/engine/checkpoint.py": "survival script",
-    "helpers/engine/console.py": "everywhere",
+    "helpers/engine/console.py": "script",
     "helpers/engine/cpu_layers.py": "cpu_layers training",
     "helpers/engine/cuda_graph.py": "training cuda",
     "helpers/engine/device.py": "training cpu_layers script",

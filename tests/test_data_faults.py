@@ -499,6 +499,8 @@ def test_a_name_server_that_hangs_does_not_hang_us(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: STOP.wait(20))
     monkeypatch.setattr(MNIST, "mirrors", ["http://mirror.invalid/"])
     assert "not finished after 1 s" in loads_correctly_or_says_why(folder, tiny)
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    assert all(thread.daemon for thread in others)  # nor the end of the program
 
 
 # --- The data folder ----------------------------------------------------------------------------------------------

@@ -205,6 +205,50 @@ def test_whatever_part_of_a_checkpoint_is_foreign_it_ends_in_one_line(small_mnis
         assert path.read_bytes() == before
 
 
+def test_a_run_that_begins_anew_keeps_a_checkpoint_of_several_epochs(small_mnist: Splits, tmp_path: Path) -> None:
+    class Notes(Interrupt):
+        def note(self, line: str) -> None:
+            notes.append(line)
+
+    splits = [head(split, 20) for split in small_mnist]
+    path, kept = tmp_path / "checkpoint.pt", [tmp_path / f"checkpoint-{number}.pt" for number in (1, 2)]
+
+    def run(num_epochs: int) -> list[str]:
+        recipe = Recipe(num_epochs=num_epochs, batch_size=10, augmentation=None)
+        notes.clear()
+        fit(Small(), *splits, recipe, device="cpu", checkpoint=path, progress=Notes())
+        assert load_tensors(path)["history"]["recipe"]["num_epochs"] == num_epochs
+        return [line for line in notes if "earlier" in line]
+
+    notes: list[str] = []
+    assert run(1) == [] and run(2) == []  # one epoch is soon trained again
+    for file in kept:
+        before = path.read_bytes()
+        assert run(2) == [f"{path} held 2 epochs of an earlier run: kept beside it as {file.name}"]
+        assert file.read_bytes() == before
+    path.write_text("no checkpoint", encoding="utf-8")
+    assert run(1) == []
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_not_replaced(
+    small_mnist: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, splits = tmp_path / "checkpoint.pt", [head(split, 20) for split in small_mnist]
+    recipe = Recipe(num_epochs=2, batch_size=10, augmentation=None)
+    fit(Small(), *splits, recipe, device="cpu", checkpoint=path)
+    before = path.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("helpers.engine.checkpoint.rename", refuse)
+    says = r"checkpoint.pt cannot be kept as checkpoint-1.pt \(Permission denied\): allow it or choose another folder$"
+    with pytest.raises(OSError, match=says):
+        fit(Small(), *splits, recipe, device="cpu", checkpoint=path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("part", "value", "says"),
     [
