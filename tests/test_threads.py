@@ -151,6 +151,14 @@ def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypa
 
 
 @pytest.mark.usefixtures("four_cores")
+def test_a_trial_draws_from_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.01)
+    before = torch.get_rng_state()
+    choose_threads(lambda: torch.rand(1000), 10_000)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("four_cores")
 def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "SHORT_STEPS", 0)
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.1)
