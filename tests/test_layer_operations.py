@@ -17,6 +17,7 @@ from helpers.model import Net
 from helpers.receptive_field import blocks, layer_table, measured_receptive_field, slide, stages, to_markdown
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+WEIGHTS = nn.Parameter(torch.ones(4, 3))
 HALF, THIRD = Fraction(1, 2), Fraction(1, 3)
 
 
@@ -219,6 +220,12 @@ FOLLOWED = {  # the last row's field, jump and start, and the box of one unit
         ((3, 3), (1, 1), (0, 1)),
         (None, ((0, 2), (1, 3))),
     ),
+    "a linear layer by hand": (
+        Toy(lambda toy, x: toy.pool(x)[0].flatten(1) @ toy.w, pool=nn.MaxPool2d(3, return_indices=True), w=WEIGHTS),
+        (1, 8, 8),
+        ((6, 6), (3, 3), (0, 0)),
+        (None, ((0, 5), (0, 5))),
+    ),
     "softmax over channels, and over a row": (
         Toy(lambda toy, x: toy.conv(x).softmax(1).softmax(3), conv=conv(3, channels=(1, 2))),
         (1, 8, 9),
@@ -329,6 +336,8 @@ def test_a_network_whose_batch_is_squeezed_away():
     ("name", "hide"),
     [
         ("sign", lambda x: torch.sign(x)),
+        ("sign_", lambda x: x.clone().sign_()),
+        ("to", lambda x: x.max(1, keepdim=True)[1]),
         ("gt", lambda x: torch.where(x > 0, 1.0, 0.0)),
         ("nan_to_num", lambda x: x.nan_to_num()),
         ("long", lambda x: x.long()),

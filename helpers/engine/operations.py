@@ -8,7 +8,7 @@ from helpers.engine.geometry import Pattern, Window
 
 # Operations by the one name of nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
 NORMS = "groupnorm layernorm instancenorm rmsnorm"  # their statistics count as constants: own position only
-DROPOUTS = "dropout dropout1d dropout2d alphadropout featurealphadropout featuredropout"
+DROPOUTS = "dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout featuredropout"
 # Each unit reads its own position alone.
 POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to float double half bfloat16 type
     typeas cpu relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid tanh hardtanh
@@ -26,7 +26,7 @@ FOLDED = "flatten view reshape squeeze softmax logsoftmax"  # what a table of st
 SIGNATURES = {
     "conv2d": "input weight bias stride padding dilation groups",
     "convtranspose2d": "input weight bias stride padding output_padding groups dilation",
-    "maxpool2d": "input kernel_size stride padding dilation ceil_mode return_indices",
+    **dict.fromkeys(("maxpool2d", "maxpool2dwithindices"), "input kernel_size stride padding dilation ceil_mode"),
     "avgpool2d": "input kernel_size stride padding ceil_mode count_include_pad",
     "lppool2d": "input norm_type kernel_size stride ceil_mode",
     "interpolate": "input size scale_factor mode align_corners recompute_scale_factor antialias",
@@ -130,7 +130,7 @@ def padding(given: dict, axis: int, length: int, out: int) -> Window:
 WINDOWS: dict[str, Callable[[dict, int, int, int], Window | Pattern]] = {
     "conv2d": convolution,
     "convtranspose2d": transposed,
-    **dict.fromkeys(("maxpool2d", "avgpool2d", "lppool2d"), pooling),
+    **dict.fromkeys(("maxpool2d", "maxpool2dwithindices", "avgpool2d", "lppool2d"), pooling),
     **dict.fromkeys(("adaptiveavgpool2d", "adaptivemaxpool2d"), adaptive),
     "interpolate": upsampling,
     "pad": padding,

@@ -6,7 +6,7 @@ from math import nan
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.calls import Call, Refusal, Step
+from helpers.engine.calls import Call, Refusal, Step, tensors_in
 from helpers.engine.geometry import Box, Pair, at
 from helpers.engine.operations import NORMS
 from helpers.engine.tracing import Tracer
@@ -69,11 +69,13 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
     """
 
     def on_call(call: Call) -> list[bool]:
-        tainted = [source.isnan().flatten(1).any(1).tolist() if source.ndim > 1 else [] for source in call.sources]
+        """Keep for each output whether it can show NaN."""
+        shown = all(tracer.seen[source] for source in call.sources)
+        tainted = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
         call.result = _run_without_statistics(call) if call.kind in NORMS.split() else call.run()
-        if any(map(any, tainted)) and call.outputs():
-            _check_shown(call)
-        return [True] * len(call.outputs())
+        if call.outputs() and not (shown and (not tainted or _shows(call))):
+            raise Refusal(f"{call.label} cannot be measured: its result does not show which of its inputs are NaN")
+        return [output.is_floating_point() for output in call.outputs()]
 
     def on_step(step: Step) -> bool:
         if step.name == layer:
@@ -81,7 +83,8 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
         return True
 
     try:
-        Tracer(network, on_call, on_step).follow(images, True)
+        tracer = Tracer(network, on_call, on_step)
+        tracer.follow(images, True)
     except _Reached as reached:
         return reached.args[0]
     raise ValueError(f"there is no layer {layer!r}: take the name of a row of layer_table")
@@ -93,14 +96,12 @@ def _run_without_statistics(call: Call) -> Tensor:
     return call.run(lambda x: x.nan_to_num(0)) + 0 * source
 
 
-def _check_shown(call: Call) -> None:
-    """Refuse a ``call`` whose result has no NaN although its inputs have, unless it has not read them."""
-    hidden = f"{call.label} cannot be measured: its result does not show which of its inputs are NaN"
-    for output in call.outputs():
-        if not output.is_floating_point() and call.name not in ("max", "min"):
-            raise Refusal(hidden)
-    if not any(output.isnan().any() for output in call.outputs() if output.is_floating_point()):
-        low, high = (call.run(lambda x, value=value: x.nan_to_num(value)) for value in (-1e3, 1e3))
-        low, high = ([x] if isinstance(x, Tensor) else x for x in (low, high))
-        if any(not a.equal(b) for a, b in zip(low, high, strict=True)):
-            raise Refusal(hidden)
+def _shows(call: Call) -> bool:
+    """Tell whether the result of a ``call`` that has read NaN has some, or does not depend on what is NaN."""
+    numbers = [output for output in call.outputs() if output.is_floating_point()]
+    if not numbers or any(output.isnan().any() for output in numbers):
+        return bool(numbers)
+    if call.name.endswith("_"):  # it has replaced its input
+        return False
+    low, high = (tensors_in(call.run(lambda x, value=value: x.nan_to_num(value))) for value in (-1e3, 1e3))
+    return all(a.equal(b) for a, b in zip(low, high, strict=True))

@@ -12,15 +12,13 @@ from helpers.engine.geometry import Slide, Window, positions, read
 from helpers.engine.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
 from helpers.engine.sight import Sight, merged, settled, together, units_of
 
-ATTENTION = (
-    "nativemultiheadattention multiheadattentionforward scaleddotproductattention matmul bmm einsum lstm gru rnntanh"
-)
+ATTENTION = "nativemultiheadattention multiheadattentionforward scaleddotproductattention bmm einsum lstm gru rnntanh"
 
 
 def see(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
     """Return what the outputs of ``call`` see, whose sources see ``sights``; ``slide`` is the rule of a window."""
     if call.kind in ATTENTION.split():
-        refuse(call, "each unit reads all others, as far as the values of the image tell: there is no window")
+        refuse(call, "its units may read any other: there is no window to tell")
     if not images_of(call.result):
         refuse(call, "it takes all images together, or gives something else than a tensor for each")
     if not all(output.numel() for output in call.outputs()):
@@ -31,7 +29,7 @@ def see(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
         (OVER_DIMENSION.split(), over_dimension),
         (("cat", "concat", "stack"), joined),
     )
-    kinds += ((("linear",), linear), (("localresponsenorm",), across_channels))
+    kinds += ((("linear", "matmul"), linear), (("localresponsenorm",), across_channels))
     for names, rule in kinds:
         if call.kind in names:
             try:
@@ -145,8 +143,8 @@ def over_dimension(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Si
 
 
 def linear(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    if len(sights) > 1:
-        raise ValueError("its weights come from the image")
+    if len(sights) > 1 or (call.args and call.args[0] is not call.sources[0]):
+        raise ValueError("its weights come from the image: its units may read any other")
     shape = call.result.shape[1:]
     reach, units = (x.amax(-1, True).expand(4, *shape) for x in (sights[0].reach, units_of(sights[0])))
     return [Sight(reach, sights[0].fields, units)]
