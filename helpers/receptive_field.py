@@ -1,17 +1,27 @@
-"""Receptive fields of any network that torch.fx can follow: computed along the dataflow, proved by perturbation."""
+"""Receptive fields of any network, as it is executed: computed along the dataflow, proved by perturbation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, nan, prod
+from fractions import Fraction
+from itertools import groupby
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.tracing import FOLDED, POINTWISE, Window, identify, meet, reach_through, walk, window_of
+from helpers.engine.calls import Call, Step
+from helpers.engine.describe import describe, multiply_adds, remark
+from helpers.engine.duplicate import duplicate
+from helpers.engine.geometry import Box, Pair, at, box_of
+from helpers.engine.markdown import to_markdown
+from helpers.engine.operations import FOLDED, POINTWISE
+from helpers.engine.perturbation import reaches, search
+from helpers.engine.rules import see
+from helpers.engine.sight import Sight, image
+from helpers.engine.tracing import Tracer
 
-Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
-Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): pixels, the last ones included
-CHUNK = 1 << 20  # input values that are perturbed at a time
+__all__ = ["Row", "slide", "layer_table", "measured_receptive_field", "stages", "blocks", "to_markdown"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,8 @@ class Row:
     """One operation. Shapes are ``(channels, height, width)`` or ``(features,)``, pairs (height, width), in pixels.
 
     In theory unit ``(i, j)`` sees ``receptive_field`` pixels from ``start + (i, j) * jump`` on, padding and holes
-    included; ``box`` tells what it really sees. A vector is one unit.
+    included; ``box`` tells what it really sees. A vector is one unit. After an upsampling neighbours may see the same:
+    ``jump`` is then the mean, a fraction maybe, ``receptive_field`` the most that a unit sees.
     """
 
     name: str
@@ -27,18 +38,20 @@ class Row:
     input_shape: tuple[int, ...]  # of the first one where branches meet
     output_shape: tuple[int, ...]
     receptive_field: Pair
-    jump: Pair  # 0 where all units see the same, as after squeeze-and-excitation
+    jump: tuple[int | Fraction, int | Fraction]  # 0 where all units see the same, as after squeeze-and-excitation
     start: Pair
     params: int  # without those that a row above uses, too
+    multiply_adds: int  # for one image, in convolutions and linear layers
     folds: bool  # acts on each position of the row above, alone: a stage need not show it
     # (4, h, w): last row, last column, minus first row, minus first column of the pixels that influence each unit,
-    # -inf if none do. So the union of what units see is a maximum, and what a window of units sees a max pooling.
+    # -inf if none do. So the union of what units see is a maximum.
     reach: Tensor = field(repr=False, compare=False)
+    modules: dict[str, str] = field(default_factory=dict, repr=False)  # names and classes around it, outermost first
+    notes: tuple[tuple[str, str], ...] = ()  # (sentence with a gap for names, name)
 
     def box(self, unit: Pair | None = None) -> Box | None:
         """Return what ``unit`` (row, column; the central one) sees of the image; None where only padding."""
-        bottom, right, top, left = _at(self.reach, unit).tolist()
-        return None if bottom == -inf else ((int(-top), int(bottom)), (int(-left), int(right)))
+        return box_of(at(self.reach, unit))
 
 
 def slide(
@@ -55,61 +68,75 @@ def slide(
     return receptive_field, jump, start
 
 
-@torch.random.fork_rng(devices=())
 def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> list[Row]:
     """Return a row for each operation on an image of ``input_size`` (channels, height, width), as executed.
 
-    ``model`` stays as it is: a copy without hooks, in evaluation mode, is traced by torch.fx and sees ones. Modules
-    are named by their path, functions as torch.fx names them, a second use is ``path (2)``. Raises ``ValueError``
-    for a layer that cannot take its input or cannot be followed, and for parameters that act on no image.
+    ``model`` stays as it is: a copy without hooks, in evaluation mode, is run on two images. Layers are named by their
+    path, functions by what torch calls them, a second use is ``path (2)``. What gives neither a map nor a vector has no
+    row: its parameters count in the next one. Raises ``ValueError`` for a layer that cannot take its input or cannot be
+    followed.
     """
-    image = _image(*_checked(input_size)[1:])
-    uncounted = {path: parameter.numel() for path, parameter in model.named_parameters()}
-    rows, seen, brought, above = [], {}, {}, None
-    for node, name, network in walk(model, torch.ones(2, *input_size)):  # two: one might be squeezed away
-        value, sources = network.env[node], [source for source in node.all_input_nodes if source in seen]
-        owner = f"{node.target}." if node.op in ("call_module", "get_attr") else "nobody "
-        owned = {path for path in uncounted if f"{path}.".startswith(owner)}
-        brought[node] = owned.union(*(brought[source] for source in node.all_input_nodes))
-        if node.op == "placeholder" and not seen:
-            seen[node] = image
-        elif node.op == "output":
-            again = network.module(torch.ones(2, *input_size))
-            if isinstance(value, Tensor) and not torch.allclose(value, again, equal_nan=True):
-                raise ValueError(f"{type(model).__name__} computes something else than torch.fx has traced of it")
-        elif sources and not isinstance(value, int | torch.Size):
-            kind, layer, operation = identify(node, network)
-            label = f"{name} ({operation})"
-            theory, reach = meet(label, [seen[source] for source in sources])
-            window = window_of(label, kind, layer, reach.shape[1:], value)
-            theory, reach = seen[node] = (
-                _through(window, theory),
-                reach_through(window, reach, value.shape[2:] or (1, 1)),
-            )
-            shapes = tuple(network.env[sources[0]].shape[1:]), tuple(value.shape[1:])
-            folds = sources == [above] and kind in f"{FOLDED} {POINTWISE}".split()
-            params = sum(uncounted.pop(path) for path in brought[node] & uncounted.keys())
-            rows.append(Row(name, operation, *shapes, *map(tuple, theory.tolist()), params, folds, reach))
-            above = node
+    input_size, network = _checked(input_size), duplicate(model, torch.float32)
+    uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
+    rows, waiting, above = [], [], None
+
+    def on_call(call: Call) -> list[Sight]:
+        call.result = call.run()
+        return see(call, [tracer.seen[source] for source in call.sources], slide) if call.outputs() else []
+
+    def on_step(step: Step) -> bool:
+        nonlocal above
+        waiting.append(step)
+        sight = tracer.seen[step.output]
+        if step.output.ndim != 2 and not sight.is_map:  # but what reads it may be one
+            return False
+        params = sum(uncounted.pop(path) for path in step.params & uncounted.keys())
+        rows.append(_row(waiting, sight, params, all(source is above for source in step.sources)))
+        waiting.clear()
+        above = step.output
+        return True
+
+    tracer = Tracer(network, on_call, on_step)
+    tracer.follow(torch.ones(2, *input_size), image(*input_size))  # two images: one might be squeezed away
+    if not rows or tracer.reached & uncounted.keys():
+        name = waiting[-1].name if waiting else type(model).__name__
+        raise ValueError(f"{name} cannot be followed: its output is neither a map nor a vector for each image")
     if uncounted:
-        raise ValueError(f"{type(model).__name__} has parameters that act on no image: {', '.join(uncounted)}")
+        rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, (_unreached(uncounted), "")))
     return rows
 
 
-def _image(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return theory and reach of the image: each pixel sees itself."""
-    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.tensor([(1, 1), (1, 1), (0, 0)]), torch.stack([ys, xs, -ys, -xs]).float()
+def _unreached(uncounted: dict[str, int]) -> str:
+    """Return what to say of the parameters, by path, that act on no image."""
+    modules = Counter()
+    for path, number in uncounted.items():
+        modules[path.partition(".")[0]] += number
+    listed = ", ".join(f"{name} ({number:,})" for name, number in modules.items())
+    return f"{modules.total():,} more parameters are reached by no image: {listed}."
 
 
-def _through(window: Window, theory: Tensor) -> Tensor:
-    """Return the theory ``(3, 2)`` of the units that see through ``window``: the rule for rows and for columns."""
-    settings = window.kernel_size, window.stride, window.padding, window.dilation
-    axes = zip(theory.T.tolist(), zip(*settings, strict=True), strict=True)
-    return torch.tensor([slide(*before, *setting) for before, setting in axes]).T
+def _row(steps: Sequence[Step], sight: Sight, params: int, alone: bool) -> Row:
+    """Return the row of the last of ``steps``, the others having none; ``alone``: it reads the row above alone."""
+    step, calls = steps[-1], [call for step in steps for call in step.calls]
+    rows, columns = sight.fields if sight.is_map else sight.whole()
+    reach = sight.reach.amax(1)
+    return Row(
+        name=step.name,
+        operation=describe(step),
+        input_shape=tuple(steps[0].sources[0].shape[1:]),
+        output_shape=tuple(step.output.shape[1:]),
+        receptive_field=(rows.receptive_field, columns.receptive_field),
+        jump=(rows.jump, columns.jump),
+        start=(rows.start, columns.start),
+        params=params,
+        multiply_adds=sum(map(multiply_adds, calls)),
+        folds=alone and {call.kind for call in calls} <= set(f"{FOLDED} {POINTWISE}".split()),
+        reach=reach if sight.is_map else reach[:, None, None],
+        modules=step.modules,
+        notes=tuple((sentence, s.name) for s in steps for sentence in dict.fromkeys(map(remark, s.calls)) if sentence),
+    )
 
 
-@torch.random.fork_rng(devices=())
 def measured_receptive_field(
     model: nn.Module, layer: str, unit: Pair | None = None, input_size: Sequence[int] = (1, 28, 28)
 ) -> Box | None:
@@ -117,82 +144,54 @@ def measured_receptive_field(
 
     It is None where no pixel reaches the unit.
 
-    One image for each row and column has NaN there, and ones elsewhere. What reads a NaN becomes NaN: no ReLU, max
-    pooling or zero weight hides it. In float64 no fast convolution, which would mix positions, is at work. Raises
-    ``ValueError`` where there is no such layer or unit, and for a model that cannot take ``input_size``.
+    Each of many images has NaN in some of its rows or columns, and ones elsewhere; where that reaches the unit, some
+    fewer are tried. What reads a NaN becomes NaN: no ReLU, max pooling or zero weight hides it. In float64 no fast
+    convolution, which would mix positions, is at work. Raises ``ValueError`` where there is no such layer or unit, for
+    a model that cannot take ``input_size``, and for an operation that hides NaN or mixes images.
     """
-    channels, height, width = _checked(input_size)
-    images = torch.ones(height + width + 1, 1, height, width, dtype=torch.float64)  # the last one stays clean
-    images[range(height), :, range(height)] = nan
-    images[range(height, height + width), :, :, range(width)] = nan
-    tainted = []
-    for chunk in images.split(max(1, CHUNK // prod(input_size))):
-        run = walk(model, chunk.repeat(1, channels, 1, 1))
-        outputs = (network.env[node] for node, name, network in run if name == layer and node.op.startswith("call"))
-        output = next(outputs, None)
-        if not isinstance(output, Tensor):
-            raise ValueError(f"there is no layer {layer!r}: take the name of a row of layer_table")
-        tainted += _at(output if output.ndim == 4 else output[..., None, None], unit).isnan().any(1).tolist()
-    if tainted.pop():
-        raise ValueError(f"{layer} turns an image of ones into NaN: mend the weights or statistics")
-    sides = [[i for i, hit in enumerate(hits) if hit] for hits in (tainted[:height], tainted[height:])]
-    return tuple((side[0], side[-1]) for side in sides) if all(sides) else None
+    _, *sides = _checked(input_size)
+    network = duplicate(model, torch.float64)
+    return search(sides, prod(input_size), lambda spots: reaches(network, layer, unit, input_size, spots))
 
 
 def stages(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that change what is seen, with the parameters of those that fold into them.
 
-    A stage has the name of the module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
+    Parameters do not fold into what has none: a batch norm after a pooling is a stage. A stage has the name of the
+    module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
     """
     heads: list[Row] = []
     for row in rows:
-        if heads and row.folds:
-            heads[-1] = replace(heads[-1], params=heads[-1].params + row.params)
+        if heads and row.folds and (heads[-1].params or not row.params):
+            heads[-1] = _sum([heads[-1], row])
         else:
             heads.append(row)
     parents = [row.name.rpartition(".")[0] or row.name for row in heads]
     return [replace(row, name=p if parents.count(p) == 1 else row.name) for row, p in zip(heads, parents, strict=True)]
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Return a Markdown table (sizes as height×width×channels), its total, and notes on fields and image."""
-    cells = [["Layer", "Operation", "Input", "Output", "Receptive field", "Jump", "Parameters"]]
-    for row in rows:
-        shapes = [_by(*shape[1:], shape[0]) for shape in (row.input_shape, row.output_shape)]
-        cells.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _by(*row.jump), f"{row.params:,}"])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths[:2]] + ["-" * (width - 1) + ":" for width in widths[2:]])
-    padded = [[f"{cell:{'<>'[i > 1]}{widths[i]}}" for i, cell in enumerate(line)] for line in cells]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in padded)
-    paragraphs = [table, f"Total: {sum(row.params for row in rows):,} parameters"]
-    image = rows[0].input_shape[1:]
-    outgrown = [row.name for row in rows if any(f > n for f, n in zip(row.receptive_field, image, strict=False))]
-    if outgrown:
-        fields = f"receptive fields of {len(outgrown)} layers, the first of them {outgrown[0]}, are"
-        fields = fields if outgrown[1:] else f"receptive field of {outgrown[0]} is"
-        paragraphs.append(f"Note: the {fields} larger than the {_by(*image)} image.")
-    maps = [row for row in rows if max(row.output_shape[1:], default=1) > 1]
-    if maps and maps[-1].box() != tuple((0, n - 1) for n in image):
-        seen = _by(*(last - first + 1 for first, last in maps[-1].box() or ())) or "none"
-        last = f"the central unit of {maps[-1].name}, the last layer with a map,"
-        paragraphs.append(f"Note: {last} sees {seen} of {_by(*image)} pixels.")
-    return "\n\n".join(paragraphs)
+def blocks(rows: Sequence[Row], depth: int = 1) -> list[Row]:
+    """Return a row for each module that is called at most ``depth`` modules deep, with what its last operation sees."""
+    result = []
+    for name, group in groupby(rows, lambda row: [*row.modules, row.name][:depth][-1]):
+        first, *others = inside = list(group)
+        if others:
+            block = inside[-1].modules.get(name, first.operation)
+            shape = {"input_shape": first.input_shape, "folds": False, "name": name, "operation": block}
+            inside = [replace(_sum(inside[::-1]), **shape)]
+        result += inside
+    return result
 
 
-def _by(*numbers: int) -> str:
-    return "×".join(map(str, numbers))
+def _sum(rows: Sequence[Row]) -> Row:
+    """Return the first of ``rows`` with the parameters, multiply-adds and notes of all."""
+    params, multiply_adds = sum(row.params for row in rows), sum(row.multiply_adds for row in rows)
+    return replace(
+        rows[0], params=params, multiply_adds=multiply_adds, notes=tuple(note for row in rows for note in row.notes)
+    )
 
 
 def _checked(input_size: Sequence[int]) -> Sequence[int]:
     if len(input_size) != 3 or min(input_size) < 1:
         raise ValueError(f"input_size is {input_size}: give (channels, height, width), each at least 1")
     return input_size
-
-
-def _at(maps: Tensor, unit: Pair | None) -> Tensor:
-    """Return the values of ``maps`` ``(..., h, w)`` at ``unit``, by default the central one."""
-    height, width = maps.shape[-2:]
-    row, column = unit or (height // 2, width // 2)
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"unit is {unit}: give (row, column) within {height}×{width}")
-    return maps[..., row, column]

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from helpers import receptive_field
+from helpers.engine import perturbation
 from helpers.model import Net
 from helpers.receptive_field import Row, layer_table, measured_receptive_field, stages, to_markdown
 
@@ -240,7 +240,10 @@ def test_small_networks(model, input_size, theory, seen):
 def layers(draw, size: tuple[int, int], channels: int) -> nn.Module:
     """Draw a layer, or a block of branches, that takes ``channels`` maps and gives as many."""
     pair = lambda low, high: (draw(st.integers(low, high)), draw(st.integers(low, high)))  # noqa: E731
-    kind = draw(st.sampled_from(["conv", "conv", "max", "average", "pointwise", "residual", "concat", "excite"]))
+    kinds = ["conv", "conv", "max", "average", "pointwise", "residual", "concat", "excite", "other", "other", "other"]
+    kind = draw(st.sampled_from(kinds))
+    if kind == "other":
+        return draw(others(size, channels))
     if kind == "conv":
         kernel, stride, padding, dilation = pair(1, 4), pair(1, 3), pair(0, 3), pair(1, 3)
         return conv(kernel, channels=(channels, channels), stride=stride, padding=padding, dilation=dilation)
@@ -270,6 +273,38 @@ def layers(draw, size: tuple[int, int], channels: int) -> nn.Module:
 
 
 @st.composite
+def others(draw, size: tuple[int, int], channels: int) -> nn.Module:
+    """Draw an operation that a course's later sessions have."""
+    number = lambda low, high: draw(st.integers(low, high))  # noqa: E731
+    pair = lambda low, high: (number(low, high), number(low, high))  # noqa: E731
+    kernel, stride = number(2, 4), number(1, 2)
+    pads, step, corner = [number(-1, 2) for _ in range(4)], number(1, 3), number(0, 2)
+    mode = draw(st.sampled_from(["reflect", "replicate", "circular"]))
+    normalised = nn.GroupNorm(1, channels), nn.LayerNorm([channels, *size]), nn.InstanceNorm2d(channels)
+    return draw(
+        st.sampled_from(
+            [
+                *normalised,
+                nn.Upsample(scale_factor=number(2, 3)),
+                nn.Upsample(scale_factor=number(2, 3), mode="bilinear"),
+                nn.Upsample(size=pair(1, 20), mode="nearest-exact"),
+                nn.ConvTranspose2d(channels, channels, kernel, stride, number(0, 1), dilation=number(1, 2)),
+                nn.Sequential(conv(1, channels=(channels, 4 * channels)), nn.PixelShuffle(2)),
+                nn.Sequential(nn.PixelUnshuffle(2), conv(1, channels=(4 * channels, channels))),
+                conv(3, channels=(channels, channels), padding=number(1, 2), padding_mode=mode),
+                nn.AdaptiveAvgPool2d(pair(1, 8)),
+                nn.LocalResponseNorm(3),
+                Toy(lambda toy, x: F.pad(x, pads)),
+                Toy(lambda toy, x: x[:, :, corner::step, ::step]),
+                Toy(lambda toy, x: torch.cat([x, x[:, -1:] + 1], 1)[:, 1:]),
+                Toy(lambda toy, x: x.flip(1) * x.mean(3, keepdim=True).expand_as(x)),
+                Toy(lambda toy, x: x.permute(0, 2, 3, 1).softmax(3).permute(0, 3, 1, 2)),
+            ]
+        )
+    )
+
+
+@st.composite
 def networks(draw) -> tuple[nn.Module, tuple[int, int, int]]:
     """Draw one to five layers that fit an image of up to 20 x 20 pixels."""
     channels = draw(st.integers(1, 2))
@@ -279,24 +314,33 @@ def networks(draw) -> tuple[nn.Module, tuple[int, int, int]]:
         layer = draw(layers(x.shape[2:], channels)).eval()
         try:
             out = layer(x)
-        except RuntimeError:  # the map has become smaller than the kernel
+        except (RuntimeError, ValueError):  # the map has become smaller than the kernel
             continue
-        if out.isfinite().all():  # a dilated max pooling gives -inf where it meets padding only
+        # A dilated max pooling gives -inf where it meets padding only; a slice may leave nothing.
+        if out.numel() and out.isfinite().all() and max(out.shape) <= 40:
             chain.append(layer)
             x = out
     return nn.Sequential(nn.Identity(), *chain), input_size
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True, phases=[Phase.generate])  # to shrink takes minutes
 @given(st.data())
 def test_computed_box_is_the_measured_one_for_any_network(data):
     model, input_size = data.draw(networks())
-    row = data.draw(st.sampled_from(layer_table(model, input_size)[-4:]))
+    try:
+        rows = layer_table(model, input_size)
+    except ValueError as refusal:
+        assert "some of its units read nothing" in str(refusal) or "branches have different jumps" in str(refusal)
+        return
+    row = data.draw(st.sampled_from(rows[-4:]))
     unit = tuple(data.draw(st.integers(0, n - 1)) for n in row.output_shape[1:])
     box = row.box(unit)
     assert box == measured_receptive_field(model, row.name, unit, input_size)
-    if box is not None:  # what is seen lies in the theory's window
-        for axis, (first, last) in enumerate(box):
+    wraps = any(getattr(module, "padding_mode", "zeros") != "zeros" for module in model.modules())
+    uneven = any(word in row.operation for row in rows for word in ("Upsample", "Transpose", "Shuffle", "Adaptive"))
+    for axis, (first, last) in enumerate(() if box is None or wraps else box):  # it lies in the theory's window
+        assert last - first < row.receptive_field[axis]
+        if not uneven:
             start = row.start[axis] + unit[axis] * row.jump[axis]
             assert start <= first <= last < start + row.receptive_field[axis]
 
@@ -383,14 +427,19 @@ def test_every_channel_counts():
     assert box == layer_table(model, (1, 5, 5))[-1].box((2, 2)) == ((2, 3), (1, 2))
 
 
-def test_a_large_image_is_measured_in_parts_and_in_float64(monkeypatch):
-    walk, batches = receptive_field.walk, []
-    monkeypatch.setattr(receptive_field, "CHUNK", 3 * 9 * 9 * 4)
-    monkeypatch.setattr(receptive_field, "walk", lambda model, images: batches.append(images) or walk(model, images))
-    model = nn.Sequential(conv(3, channels=(3, 1)), conv(3, stride=2))
-    assert measured_receptive_field(model, "1", (1, 1), (3, 9, 9)) == ((2, 6), (2, 6))
-    assert [len(images) for images in batches] == [4, 4, 4, 4, 3]  # for 9 rows, 9 columns and a clean image
-    assert {images.dtype for images in batches} == {torch.float64}
+@pytest.mark.parametrize(("values_at_once", "most"), [(1, 6), (1 << 20, 38)])
+def test_a_large_image_is_measured_in_parts_and_in_float64(values_at_once, most, monkeypatch):
+    monkeypatch.setattr(perturbation, "CHUNK", values_at_once)
+    batches = []
+
+    def forward(toy: Toy, x: Tensor) -> Tensor:
+        batches.append((len(x), x.dtype))
+        return toy.second(toy.first(x))
+
+    model = Toy(forward, first=conv(3, channels=(3, 1)), second=conv(3, stride=2))
+    assert measured_receptive_field(model, "second", (1, 1), (3, 9, 9)) == ((2, 6), (2, 6))
+    assert max(size for size, _ in batches) <= most
+    assert {dtype for _, dtype in batches} == {torch.float64}
 
 
 def test_broken_weights_are_not_taken_for_influence():
@@ -438,11 +487,11 @@ TORCHVISION = {  # image side, last map, its field
     ),
     "mobilenet_v2": (64, "features.18.2", field_of(*((3, stride) for stride in MOBILE_STRIDES))),
     "squeezenet1_1": (64, "classifier.2", field_of((3, 2), *([(3, 2)] + [(3, 1)] * 2) * 2, (3, 2), *[(3, 1)] * 4)),
-    "densenet121": (64, "relu", None),
+    "densenet121": (32, "features.transition3.conv", None),
     "googlenet": (64, "cat_8", None),
-    "mnasnet0_5": (64, "layers.16", None),
+    "shufflenet_v2_x0_5": (64, "conv5.2", None),
+    "convnext_tiny": (32, "features.6.0", None),
     "mobilenet_v3_small": (64, "features.12.2", None),  # squeeze-and-excitation: all units see everything
-    "efficientnet_b0": (64, "features.8.2", None),
     "regnet_y_400mf": (64, "trunk_output.block4.block4-5.activation", None),
 }
 
@@ -645,52 +694,32 @@ def test_a_network_without_maps_has_a_table():
 # ---- refusals: one line that names the layer, never a wrong number ----
 
 
-def changed_behind_an_alias(toy: Toy, x: Tensor) -> Tensor:
-    x = alias = toy.a(x)
-    alias += toy.b(x)
-    return toy.b(x)
-
-
-A, B = conv(3, padding=1), conv(3, padding=1)
 REFUSED = {
     "permute": Toy(lambda toy, x: x.permute(0, 1, 3, 2)),
-    "getitem": Toy(lambda toy, x: x[:, :, 1:]),
-    "chunk": Toy(lambda toy, x: x.chunk(2, 1)[0]),
-    "interpolate": Toy(lambda toy, x: F.interpolate(x, scale_factor=2)),
-    "pad": Toy(lambda toy, x: F.pad(x, (1, 1), mode="reflect")),
-    "conv2d": Toy(lambda toy, x: F.conv2d(x, toy.weight), weight=nn.Parameter(torch.ones(1, 1, 3, 3))),
     "cat": Toy(lambda toy, x: torch.cat([x, x], 2)),
     "view": Toy(lambda toy, x: x.view(2, 16, 14, 14)),
     "view_1": Toy(lambda toy, x: x.view(1, -1)),
     "squeeze": Toy(lambda toy, x: x.squeeze()),
-    "softmax": Toy(lambda toy, x: x.softmax(3)),
-    "max_1": Toy(lambda toy, x: x.max(1)[0]),
-    "add_": Toy(lambda toy, x: x.add_(toy.a(x)), a=A),
+    "flip": Toy(lambda toy, x: x.flip(3)),
+    "setitem": Toy(lambda toy, x: toy.a(x).mul(1).__setitem__((slice(None), 0), 0), a=conv(3)),
+    "add_": Toy(lambda toy, x: (x[:, :1], x.add_(toy.a(x))), a=conv(3, padding=1)),
     "add": Toy(lambda toy, x: toy.a(x) + toy.b(x), a=conv(1, stride=2, padding=14), b=conv(1)),
-    "0.up": nn.Sequential(Toy(lambda toy, x: toy.up(x), up=nn.Upsample(scale_factor=2))),
-    "conv": Toy(lambda toy, x: toy.conv(x), conv=conv(3, padding=1, padding_mode="circular")),
-    "back": Toy(lambda toy, x: toy.back(x), back=nn.ConvTranspose2d(1, 1, 2)),
-    "norm": Toy(lambda toy, x: toy.norm(x), norm=nn.GroupNorm(1, 1)),
     "batch": Toy(lambda toy, x: toy.batch(x), batch=nn.BatchNorm2d(1, track_running_stats=False)),
-    "fc": Toy(lambda toy, x: toy.fc(x), fc=nn.Linear(28, 3)),
-    "pool": Toy(lambda toy, x: toy.pool(x), pool=nn.AdaptiveAvgPool2d(3)),
-    "unknown": Toy(lambda toy, x: toy.unknown(x)[0], unknown=nn.MultiheadAttention(28, 1)),
-    "inner": Toy(lambda toy, x: toy.inner(x), inner=Toy(lambda toy, x: x if x.sum() > 0 else -x)),
-    "Toy": Toy(changed_behind_an_alias, a=A, b=B),
+    "log_softmax": Toy(lambda toy, x: F.log_softmax(x.flatten(1), dim=0)),
+    "unknown": Toy(lambda toy, x: toy.unknown(x[:, 0], x[:, 0], x[:, 0])[0], unknown=nn.MultiheadAttention(28, 1)),
+    "sum": Toy(lambda toy, x: toy.inner(x), inner=Toy(lambda toy, x: x if x.sum() > 0 else -x)),
+    "fft_fft2": Toy(lambda toy, x: torch.fft.fft2(x).real),
+    "getitem": Toy(lambda toy, x: x[:, :, 28:]),
+    "0.back": nn.Sequential(Toy(lambda toy, x: toy.back(x), back=nn.ConvTranspose2d(1, 1, 1, 2))),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_followed_is_refused_by_name(name):
-    input_size = (4, 28, 28) if name in ("chunk", "view", "max_1") else (1, 28, 28)
+    input_size = (4, 28, 28) if name == "view" else (1, 28, 28)
     with pytest.raises(ValueError, match=f"^{name.removesuffix('_1')}[ _]") as caught:
         layer_table(REFUSED[name], input_size)
     assert "\n" not in str(caught.value)
-
-
-def test_parameters_that_no_image_passes_are_refused():
-    with pytest.raises(ValueError, match=r"^Toy has parameters that act on no image: b\.weight, b\.bias$"):
-        layer_table(Toy(lambda toy, x: toy.a(x), a=A, b=B))
 
 
 def wordless(toy: Toy, x: Tensor) -> Tensor:

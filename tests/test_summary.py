@@ -1,7 +1,9 @@
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from helpers.model import Net
 from helpers.summary import summary
@@ -42,4 +44,61 @@ def test_the_model_and_the_random_state_stay_as_they_were(training: bool) -> Non
 def test_an_input_of_another_size_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"does not take an input of size \(3, 28, 28\)") as caught:
         summary(Net(), (3, 28, 28))
+    assert "\n" not in str(caught.value)
+
+
+class Toy(nn.Module):
+    def __init__(self, compute: Callable[["Toy", Tensor], Tensor], **parts: nn.Module | nn.Parameter) -> None:
+        super().__init__()
+        self.compute = compute
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compute(self, x)
+
+
+def total_and_note(model: nn.Module) -> tuple[str, str]:
+    lines = summary(model, (3, 32, 32)).splitlines()
+    return next(line for line in lines if line.startswith("Total params")), lines[-1].partition("; ")[2]
+
+
+def test_a_layer_used_twice_is_counted_once() -> None:
+    model = Toy(lambda toy, x: toy.c(x + toy.c(x)), c=nn.Conv2d(3, 3, 3, padding=1))
+    why = "torchsummary's 168 counts again what is used again (c.weight, c.bias)."
+    assert total_and_note(model) == ("Total params: 84", why)
+
+
+def test_a_bare_parameter_is_counted() -> None:
+    model = Toy(lambda toy, x: toy.a(x) * toy.g, a=nn.Conv2d(3, 8, 3), g=nn.Parameter(torch.ones(8, 1, 1)))
+    why = "torchsummary's 224 leaves out what is no layer's weight or bias, or is not run (g)."
+    assert total_and_note(model) == ("Total params: 232", why)
+
+
+def test_a_weight_of_a_given_norm_has_a_table() -> None:
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
+    assert total_and_note(model)[0] == "Total params: 116"
+
+
+def test_the_trainable_ones_are_told_apart_within_a_layer_and_all_sizes_follow() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 1000, 32), nn.Flatten())
+    model[0].bias.requires_grad_(False)
+    lines = summary(model, (3, 32, 32)).splitlines()
+    assert "Trainable params: 3,072,000" in lines and "Non-trainable params: 1,000" in lines
+    sizes = [float(line.rpartition(" ")[2]) for line in lines if "(MB)" in line]
+    assert sizes[2] == 11.72 and abs(sum(sizes[:3]) - sizes[3]) < 0.01
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.ReLU()),
+        Toy(lambda toy, x: toy.lstm(x.flatten(2))[0], lstm=nn.LSTM(1024, 5)),
+        Toy(lambda toy, x: toy.both([x, x]), both=Toy(lambda toy, xs: xs[0] + xs[1]), c=nn.Conv2d(3, 3, 1)),
+    ],
+    ids=["no parameters", "a tuple in a tuple", "a list"],
+)
+def test_what_torchsummary_has_no_table_for_is_refused_in_one_line(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match="^torchsummary has no table for ") as caught:
+        summary(model, (3, 32, 32))
     assert "\n" not in str(caught.value)

@@ -1,143 +1,176 @@
-"""Follow one image through any network that torch.fx can trace: what every operation's units see of it."""
+"""Run any network and report each operation on its images, as executed, by its name and place."""
 
-import copy
+import contextlib
+import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
-# All that is followed, by the name that modules and functions share (nn.LeakyReLU, F.leaky_relu).
-POOLS = {"maxpool2d": nn.MaxPool2d, "avgpool2d": nn.AvgPool2d}
-ADAPTIVE = "adaptiveavgpool2d adaptivemaxpool2d"
-GLOBAL = "mean sum amax amin linear"  # make one unit of a map
-FOLDED = "flatten view reshape squeeze softmax logsoftmax"  # so do these, which a table of stages need not show
-POINTWISE = """identity clone contiguous dropout dropout2d alphadropout stochasticdepth batchnorm1d batchnorm2d
-    syncbatchnorm relu relu6 leakyrelu prelu elu selu celu gelu silu mish sigmoid logsigmoid tanh hardtanh hardsigmoid
-    hardswish softplus softsign abs clamp exp neg pow sqrt maximum minimum add sub mul div truediv cat concat"""
+from helpers.engine.calls import Call, Refusal, Step, is_layer, tensors_in
+from helpers.engine.duplicate import first_line
+
+READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
+READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")
 
 
-@dataclass(frozen=True)
-class Window:
-    """What slides over a map, each setting for (rows, columns)."""
+class Tracer(TorchFunctionMode):
+    """While it is active, ``on_call`` is asked what the outputs of each call see, ``on_step`` told each step.
 
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]  # before the first position
-    dilation: tuple[int, int]
-
-
-SHOWN = "in_channels out_channels in_features out_features num_features p output_size kernel_size"
-USUAL = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "track_running_stats": True}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def walk(model: nn.Module, images: Tensor) -> Iterator[tuple[fx.Node, str, fx.Interpreter]]:
-    """Trace a copy of ``model``, show it ``images``, and yield each node, its name and what holds the values so far."""
-    tracer, uses = fx.Tracer(), Counter()
-    stock = tracer.is_leaf_module  # our own batch norms and dropouts are leaves, too: fx cannot follow their choices
-    tracer.is_leaf_module = lambda module, path: stock(module, path) or isinstance(module, nn.BatchNorm2d | nn.Dropout)
-    try:
-        network = copy.deepcopy(model).requires_grad_(False).to("cpu", images.dtype).eval()
-        for module in network.modules():
-            module._forward_hooks = module._forward_pre_hooks = {}
-        runner = fx.Interpreter(network, graph=tracer.trace(network))
-    except Exception as error:
-        place = next(reversed(tracer.module_stack), type(model).__name__)
-        raise ValueError(f"{place} cannot be followed by torch.fx: {_first_line(error)}") from error
-    runner.args_iter = iter([images])
-    for node in runner.graph.nodes:
-        name = node.target if node.op == "call_module" else node.name
-        uses[name] += node.op.startswith("call")
-        name = f"{name} ({uses[name]})" if uses[name] > 1 else name
-        try:
-            runner.env[node] = runner.run_node(node)
-        except Exception as error:
-            raise ValueError(f"{name} cannot take its input (check input_size): {_first_line(error)}") from error
-        yield node, name, runner
-        for done in runner.user_to_last_uses.get(node, ()):
-            del runner.env[done]
-
-
-def identify(node: fx.Node, network: fx.Interpreter) -> tuple[str, nn.Module | None, str]:
-    """Return what the lists above call a node, its layer (a function that pools has one, too), and its text."""
-    if node.op == "call_module":
-        layer = network.fetch_attr(node.target)
-    else:
-        name = getattr(node.target, "__name__", node.target)
-        kind = name if name.endswith("_") else name.replace("_", "")  # add_ would change what others read: not listed
-        if kind not in POOLS:
-            return kind, None, name
-        args, kwargs = network.fetch_args_kwargs_from_env(node)
-        layer = POOLS[kind](*args[1:], **{word: value for word, value in kwargs.items() if word != "input"})
-    kind, words = type(layer).__name__.lower(), []
-    for word, value in vars(layer).items():
-        value = value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
-        if word in SHOWN.split() or (word == "stride" and kind in POOLS):
-            words.append(str(value))
-        elif word in USUAL and value != USUAL[word]:
-            words.append(f"{word}={value}")
-    return kind, layer, f"{type(layer).__name__}({', '.join(words)})" if words else type(layer).__name__
-
-
-def meet(label: str, branches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return what each unit sees where ``branches`` are added or concatenated: theory and reach.
-
-    A branch's theory is ``(3, 2)``: rows size, jump and start, columns height and width; its reach is ``Row.reach``.
+    ``on_call`` runs the call, sets its ``result``, and returns a value to keep for each of its ``outputs``, which
+    ``seen`` then has. ``on_step`` returns whether the step has a row; if not, its parameters go to what reads it.
     """
-    size, jump, start = torch.stack([theory for theory, _ in branches], dim=1)  # (branches, 2) each
-    length = torch.tensor([reach.shape[1:] for _, reach in branches])
-    longest = length.amax(0)
-    still = ((length < longest) | (jump == 0)).any(0)  # one branch is broadcast, so that each unit sees all of it
-    if ((jump != jump[0]).any(0) & ~still & (longest > 1)).any():
-        raise ValueError(f"{label} cannot be followed: its branches have different jumps, {jump.tolist()}")
-    size = (start + size + still * (length - 1) * jump).amax(0) - start.amin(0)
-    reach = torch.stack(torch.broadcast_tensors(*(reach for _, reach in branches))).amax(0)
-    return torch.stack([size, jump.amax(0) * ~still, start.amin(0)]), reach
+
+    def __init__(self, network: nn.Module, on_call: Callable[[Call], list], on_step: Callable[[Step], bool]) -> None:
+        super().__init__()
+        self.network, self.on_call, self.on_step = network, on_call, on_step
+        self.names, self.modules, self.leaf = Counter(), {}, None
+        self.seen = WeakIdKeyDictionary()  # what comes from the images, with the values kept
+        self.carried = WeakIdKeyDictionary()  # what parameters have acted on, with their paths
+        self.reached: set[str] = set()  # paths of parameters that have acted on an image
+        for path, parameter in network.named_parameters():
+            self.carried[parameter] = {path}
+
+    def follow(self, images: Tensor, sees: object) -> None:
+        """Run the network on ``images``, for which ``sees`` is kept."""
+        hooks = []
+        for path, module in self.network.named_modules():
+            hooks.append(module.register_forward_pre_hook(self._enter(path), with_kwargs=True))
+            hooks.append(module.register_forward_hook(self._leave(path)))
+        try:
+            with _apart(images.dtype):
+                images = images.clone().requires_grad_() * 1  # so that all that comes from them has a gradient
+                self.seen[images] = sees
+                with self:
+                    self.network(images)
+        except Refusal:
+            raise
+        except Exception as error:
+            why = f"cannot be followed by running it (check input_size): {first_line(error)}"
+            raise Refusal(f"{self.leaf.name if self.leaf else self._place()} {why}") from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_function__(
+        self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        name = function.__self__.__name__ if function.__name__ == "__get__" else function.__name__
+        name = name.strip("_") if name.startswith("__") else name
+        inputs = tensors_in((args, kwargs))
+        call = Call(name, function, args, kwargs or {}, [x for x in inputs if x in self.seen], self._label(name))
+        if not call.sources:
+            call.result = call.run()
+            self._carry(call, inputs)
+            return call.result
+        self._check(call, inputs)
+        try:
+            kept = self.on_call(call)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise Refusal(f"{call.label} cannot take its input (check input_size): {first_line(error)}") from error
+        if kept:  # tensors, not a size
+            self.seen.update(zip(call.outputs(), kept, strict=True))
+            self.reached |= self._carry(call, inputs)
+            self._count(call)
+        return call.result
+
+    def _count(self, call: Call) -> None:
+        """Make a step of ``call``, of each of its outputs where it splits a map; or leave it to the layer around it."""
+        if self.leaf:
+            self.leaf.calls.append(call)
+            return
+        name = f"{call.name}_{self.names[call.name]}" if self.names[call.name] else call.name
+        self.names[call.name] += 1
+        if isinstance(call.result, Tensor) or call.name in ("max", "min", "max_pool2d"):
+            self._finish(Step(name, None, dict(self.modules), call.sources, call.outputs()[0], [call]))
+        else:
+            for i, output in enumerate(call.outputs()):
+                self._finish(Step(f"{name}[{i}]", None, dict(self.modules), call.sources, output, [call]))
+
+    def _carry(self, call: Call, inputs: list[Tensor]) -> set[str]:
+        """Note, and return, which parameters have acted on a call's outputs."""
+        carried = set().union(*(self.carried.get(tensor, ()) for tensor in inputs))
+        for output in call.outputs() if carried else ():
+            self.carried[output] = carried
+        return carried
+
+    def _finish(self, step: Step) -> None:
+        if step.output is not None and step.output in self.seen:
+            step.params |= self.carried.get(step.output, set())
+            self.carried[step.output] = set() if self.on_step(step) else step.params
+
+    def _check(self, call: Call, inputs: list[Tensor]) -> None:
+        """Refuse what would be followed wrongly, and note what needs a remark."""
+        refused = f"{call.label} cannot be followed:"
+        if call.function.__name__ in READS_VALUES:
+            raise Refusal(f"{refused} the forward pass decides by the values of the image")
+        if any(tensor.grad_fn and tensor not in self.seen for tensor in inputs):
+            raise Refusal(f"{refused} it reads what has come from the image by unknown ways")
+        if call.name == "setitem":
+            raise Refusal(f"{refused} it assigns to a part of a map")
+        target = call.args[0] if call.args else None
+        if call.name.endswith("_") and (len(call.sources) > 1 or target not in self.seen):
+            place = target.untyped_storage().data_ptr()
+            if any(other is not target and other.untyped_storage().data_ptr() == place for other in self.seen):
+                raise Refusal(f"{refused} it changes in place what another tensor shares")
+        call.makes_parameters = any(isinstance(x, nn.Parameter) and x not in self.carried for x in inputs)
+
+    def _label(self, name: str) -> str:
+        if self.leaf:
+            return self.leaf.name
+        return f"{name} in {self._place()}" if self.modules else name
+
+    def _place(self) -> str:
+        return next(reversed(self.modules), type(self.network).__name__)
+
+    def _enter(self, path: str) -> Callable:
+        def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
+            if self.leaf or not path:
+                return
+            self.names[path] += 1
+            name = f"{path} ({self.names[path]})" if self.names[path] > 1 else path
+            if is_layer(module):
+                sources = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self.seen]
+                self.leaf = Step(name, module, dict(self.modules), sources)
+            else:
+                self.modules[name] = type(module).__name__
+
+        return enter
+
+    def _leave(self, path: str) -> Callable:
+        def leave(module: nn.Module, args: tuple, output: object) -> None:
+            if self.leaf and self.leaf.layer is module:
+                step, self.leaf = self.leaf, None
+                step.output = next(iter(tensors_in(output)), None)
+                step.params |= {name for name, _ in self.network.named_parameters() if name.startswith(f"{path}.")}
+                self.reached |= step.params if step.output in self.seen else set()
+                self._finish(step)
+            elif path and not self.leaf:
+                self.modules.popitem()
+
+        return leave
 
 
-def window_of(label: str, kind: str, layer: nn.Module | None, length: Sequence[int], value: object) -> Window:
-    """Return the window that an operation slides over a map of ``length`` (rows, columns) to give ``value``."""
-    if not isinstance(value, Tensor) or value.ndim not in (2, 4) or len(value) != 2:
-        raise ValueError(f"{label} cannot be followed: its output is neither a map nor a vector for each image")
-    n, out = torch.tensor(length), torch.tensor(value.shape[2:] or (1, 1))
-    if layer and (kind in [*POOLS, "zeropad2d"] or (kind == "conv2d" and layer.padding_mode == "zeros")):
-        kernel, stride, dilation = (_pair(getattr(layer, name, 1)) for name in ("kernel_size", "stride", "dilation"))
-        if kind == "zeropad2d":
-            return Window(kernel, stride, layer.padding[2::-2], dilation)  # (left, right, top, bottom)
-        if isinstance(layer.padding, str):  # same, the smaller half before the first position, or valid
-            span = (torch.tensor(kernel) - 1) * torch.tensor(dilation)
-            return Window(kernel, stride, tuple(((out - n + span).clamp(min=0) // 2).tolist()), dilation)
-        return Window(kernel, stride, _pair(layer.padding), dilation)
-    kernel = n // out  # equal parts of the map, be they single positions
-    if not (
-        (kind in POINTWISE.split() and n.equal(out) and getattr(layer, "running_mean", kind) is not None)
-        or (kind in f"{GLOBAL} {FOLDED}".split() and out.max() == 1)
-        or (kind in ADAPTIVE.split() and n.equal(kernel * out))
+@contextlib.contextmanager
+def _apart(dtype: torch.dtype) -> Iterator[None]:
+    """Leave random state, gradient mode and output as they are; keep nothing for a backward pass; make new tensors of
+    ``dtype``."""
+    usual = torch.get_default_dtype()
+    nothing = torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda kept: kept)
+    with (
+        torch.random.fork_rng(devices=()),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        nothing,
+        contextlib.redirect_stdout(io.StringIO()),
     ):
-        raise ValueError(
-            f"{label} cannot be followed: which positions it reads is not known; if each unit reads its own position "
-            "alone, add it to POINTWISE in helpers/engine/tracing.py"
-        )
-    return Window(tuple(kernel.tolist()), tuple(kernel.where(out > 1, 1).tolist()), (0, 0), (1, 1))
-
-
-def _pair(setting: int | Sequence[int]) -> tuple[int, int]:
-    return (setting, setting) if isinstance(setting, int) else tuple(setting)
-
-
-def reach_through(window: Window, reach: Tensor, out: Sequence[int]) -> Tensor:
-    """Return the reach of the ``out`` (rows, columns) units that see through ``window`` what ``reach`` tells."""
-    sides = []
-    for axis, (before, units) in enumerate(zip(window.padding, out, strict=True)):
-        span = (window.kernel_size[axis] - 1) * window.dilation[axis]
-        needed = (units - 1) * window.stride[axis] + span + 1  # positions, of which the map has too few or too many
-        sides = [before, needed - reach.shape[axis + 1] - before, *sides]
-    padded = F.pad(reach, sides, value=-inf)
-    return F.max_pool2d(padded, window.kernel_size, window.stride, dilation=window.dilation)
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(usual)

@@ -1,0 +1,70 @@
+"""What a network does with an image: calls of functions, and the steps that a reader knows them by."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+class Refusal(ValueError):
+    """One line that names what cannot be followed, and why."""
+
+
+@dataclass
+class Call:
+    """A function that reads something of the image."""
+
+    name: str  # as torch has it, without the underscores of an operator: conv2d, add_, getitem
+    function: Callable
+    args: tuple
+    kwargs: dict
+    sources: list[Tensor]  # those of its inputs that come from the image
+    label: str  # for errors
+    result: object = None
+    makes_parameters: bool = False  # reads some that are not the network's
+
+    @property
+    def kind(self) -> str:
+        """One name for what nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_ do."""
+        return self.name.replace("_", "").lower()
+
+    def run(self, replace: Callable[[Tensor], Tensor] = lambda source: source) -> object:
+        """Return what the function makes of its inputs with all ``sources`` replaced; all stays of one type."""
+        here = lambda x: replace(x) if any(x is source for source in self.sources) else x  # noqa: E731
+        result = self.function(*tree_map(here, self.args), **tree_map(here, self.kwargs))
+        cast = self.kind in ("to", "float", "double", "half", "bfloat16", "type", "typeas")
+        return (
+            result.to(replace(self.sources[0]).dtype)
+            if cast and self.sources and result.is_floating_point()
+            else result
+        )
+
+    def outputs(self) -> list[Tensor]:
+        return tensors_in(self.result)
+
+
+@dataclass
+class Step:
+    """A function, or a layer of torch.nn with all the functions that it calls."""
+
+    name: str
+    layer: nn.Module | None
+    modules: dict[str, str]  # names and classes of those around it, the outermost first
+    sources: list[Tensor]
+    output: Tensor | None = None
+    calls: list[Call] = field(default_factory=list)
+    params: set[str] = field(default_factory=set)  # paths of those that have acted on it, and on no row before
+
+
+def tensors_in(values: object) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Tell whether ``module`` is a layer of torch.nn or a variant of one: one step, whatever it calls."""
+    kinds = [kind for kind in type(module).__mro__ if kind not in CONTAINERS]
+    return any(kind.__module__.startswith("torch.nn.modules") for kind in kinds)
