@@ -341,6 +341,7 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     assert (tmp_path / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.processes
 def test_a_child_measures_an_epoch_beside_a_busy_process_and_on_one_core(folder: Path) -> None:
     with busy_process():
         beside = in_child("ours", folder, CPU, 0, "--epoch=64")
