@@ -52,7 +52,7 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "helpers/engine/history.py": "survival training script",
     "helpers/engine/meter.py": "training",
     "helpers/engine/progress.py": "plots training survival",
-    "helpers/engine/run.py": "training survival",
+    "helpers/engine/run.py": "training survival threads",
     "helpers/engine/tracing.py": "receptive_field summary inspection",
     "evidence/candidates.py": "study",
     "evidence/committed.py": "script readme",

@@ -7,7 +7,7 @@ from torchvision.transforms import functional as TF
 
 from conftest import ROOT, Splits, head
 from evidence.benchmark.stock import linked
-from helpers.augmentation import Augmentation
+from helpers.augmentation import Augmentation, warp
 from helpers.data import MEAN, STD, Batches, Split
 
 
@@ -75,6 +75,16 @@ def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: Splits) ->
     torch.manual_seed(99)
     assert torch.equal(a, first(7))
     assert not torch.equal(a, first(8))
+
+
+def test_a_batch_is_warped_by_its_augmentation_and_then_normalised(small_mnist: Splits) -> None:
+    augmentation = Augmentation(shift=0.1, elastic=1.0)
+    batches = Batches(head(small_mnist[0], 50), 50, augmentation=augmentation, seed=7)
+    images, generator = small_mnist[0].images[:50].unsqueeze(1).float(), torch.Generator().manual_seed(7)
+    for given, _ in [*batches, *batches]:  # the second epoch goes on with the same generator
+        draw = (50, (28, 28), generator)
+        warped = warp(images, augmentation.draw(*draw), augmentation.bend(*draw))
+        torch.testing.assert_close(given, (warped / 255 - MEAN) / STD, rtol=0, atol=1e-4)
 
 
 def test_black_stays_black_when_warped(mnist: Splits) -> None:

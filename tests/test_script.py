@@ -39,12 +39,16 @@ def test_a_run_writes_figure_history_and_weights(
     capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # a plugin of pytest brings it; this is a terminal
-    assert small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=0", "--results", tmp_path) == 0
+    assert (
+        small_script("--epochs=2", "--lr=0.02", "--batch-size=50", "--seed=0", "--threads=1", "--results", tmp_path)
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "Conv2d(1, 8, 3)" in printed and "Linear-27" in printed and "Total params: 11,874" in printed
     history = History.from_dict(json.loads((tmp_path / "history.json").read_text(encoding="utf-8")))
     assert history.recipe["seed"] == 0 and history.recipe["lr"] == 0.02 and history.num_epochs == 2
-    assert history.recipe["batch_size"] == 50
+    assert (history.recipe["batch_size"], history.threads) == (50, 1)
+    assert "CPU threads" not in printed  # which are chosen only where none are given
     lines = printed.splitlines()
     begin = lines.index(HEADER)
     assert lines[begin : begin + 4] == [HEADER, row(history, 0), row(history, 1), ""]
@@ -192,6 +196,11 @@ def test_the_committed_weights_are_those_of_the_committed_run(name: str, mnist: 
     loss, accuracy = evaluate(net, Batches(mnist[1], 250))
     assert accuracy == pytest.approx(history.test_accuracy[-1], abs=1.5e-4)  # one image on the edge, on another CPU
     assert loss == pytest.approx(history.test_loss[-1], rel=1e-3)
+
+
+def test_the_data_is_this_projects_wherever_one_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert script.parse_arguments([]).data.samefile(ROOT / "data")
 
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:

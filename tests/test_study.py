@@ -267,7 +267,7 @@ def test_the_plain_command_starts_a_process_for_each_core(monkeypatch: pytest.Mo
     calls: list[list[str]] = []
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr("evidence.study.torchrun", calls.append)
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr("evidence.study.available_cores", lambda: 7)
     for arguments, workers in ((["recipes", "--device=cpu"], 7), (["recipes", "--device=cpu", "--workers=3"], 3)):
         monkeypatch.setattr(sys, "argv", ["study", *arguments])
         main()
