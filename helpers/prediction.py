@@ -11,9 +11,10 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from helpers.engine.ink import INK, contrast_with_paper
-from helpers.engine.marks import marks_of
+from helpers.engine.marks import WIDE, marks_of
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
+FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
 WORKING_SIDE = 800  # pixels: larger pictures are reduced, a digit of a fortieth of that is still whole
 
 
@@ -32,9 +33,9 @@ def read_picture(path: str | Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
-            file.draft(None, (2 * WORKING_SIDE, 2 * WORKING_SIDE))  # a JPEG is reduced while it is decoded
+            file.draft(None, (FULL_SIDE, FULL_SIDE))  # a JPEG is reduced while it is decoded
             file.load()
-            picture = reduced(file, 2 * WORKING_SIDE)
+            picture = reduced(file, FULL_SIDE)
             try:
                 return ImageOps.exif_transpose(picture)
             except Exception:  # a broken orientation is none; Pillow's parsers raise whatever the bytes lead to
@@ -47,8 +48,8 @@ def read_picture(path: str | Path) -> Image.Image:
 
 
 def reduced(picture: Image.Image, side: int) -> Image.Image:
-    """Return ``picture`` averaged down by a whole factor so that its longer side is below ``2 * side`` pixels."""
-    factor = max(picture.size) // side
+    """Return ``picture`` averaged down by a whole factor, so that its longer side is ``side`` pixels or less."""
+    factor = -(-max(picture.size) // side)
     return picture.reduce(factor) if factor > 1 else picture
 
 
@@ -75,6 +76,8 @@ def digits_on(picture: Image.Image) -> list[Digit]:
     groups, labels = marks_of(contrast, grain)
     if not groups:
         raise ValueError(f"{size} is blank: give one with a digit")
+    if all(mark.width > WIDE * mark.height for mark in groups):
+        raise ValueError(f"{size} shows no digit but a mark far wider than high: give one with a digit")
     digits = []
     for mark in groups:
         own = np.isin(labels, mark.labels)

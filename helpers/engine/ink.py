@@ -2,12 +2,11 @@
 
 import numpy as np
 from scipy import ndimage
-from torch import Tensor, from_numpy
 
 INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
-FAINTEST = 0.02  # of the range from black to white: weaker contrasts are no drawing
+FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
 NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
-WIDEST = 0.2  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
+WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
@@ -60,13 +59,31 @@ def even_paper(grey: np.ndarray) -> float | None:
         paper = ~paper
     level = np.median(grey[paper])
     contrast = abs(np.median(grey[~paper]) - level) if not paper.all() else 0
-    wide = round(max(grey.shape) / 4)
-    if ndimage.minimum_filter(~paper, wide, mode="constant").any():
+    wide = round(max(grey.shape) * WIDEST)
+    if has_sheet(~paper, wide):
         return None
-    rows, columns = (np.linspace(0, side, 9).astype(int) for side in grey.shape)
-    blocks = [np.s_[a:b, c:d] for a, b in zip(rows, rows[1:]) for c, d in zip(columns, columns[1:])]
-    medians = [np.median(grey[block][paper[block]]) for block in blocks if paper[block].mean() > 0.25]
-    return level if medians and np.ptp(medians) <= EVEN * contrast else None
+    blocks = [
+        (tones[part], part)
+        for rows, part_rows in zip(np.array_split(grey, 8), np.array_split(paper, 8), strict=True)
+        for tones, part in zip(np.array_split(rows, 8, 1), np.array_split(part_rows, 8, 1), strict=True)
+    ]
+    medians = [np.median(tones) for tones, part in blocks if part.size and part.mean() > 0.6]
+    return level if not medians or np.ptp(medians) <= EVEN * contrast else None
+
+
+def is_frame(ink: np.ndarray) -> bool:
+    """Tell whether ``ink`` ``(H, W)``, cut to its box, runs along all four sides of it, as a frame or a sheet does."""
+    depth = max(2, round(0.06 * max(ink.shape)))
+    sides = (ink[:depth].any(0), ink[-depth:].any(0), ink[:, :depth].any(1), ink[:, -depth:].any(1))
+    return min(side.mean() for side in sides) > 0.75
+
+
+def has_sheet(tone: np.ndarray, wide: int) -> bool:
+    """Tell whether a region of ``tone`` is a sheet: wider than strokes are, but for what is written on it."""
+    holes, _ = ndimage.label(np.pad(~tone, 1, constant_values=True))
+    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    core = ndimage.grey_opening(filled.view(np.uint8), wide, mode="constant") > 0
+    return core.any() and tone[core].mean() > 0.8
 
 
 def uneven_contrast(grey: np.ndarray) -> np.ndarray:
@@ -78,15 +95,17 @@ def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     side = max(3, round(max(grey.shape) * WIDEST) | 1)
     padded = np.pad(grey, side, mode="reflect", reflect_type="odd").clip(grey.min(), grey.max())
     inside = np.s_[side:-side, side:-side]
-    dark_ink = ((padded - ndimage.uniform_filter(padded, side)) ** 3).sum() < 0  # strokes are few and stand out far
+    light = np.log(padded + 0.05)  # in a shadow, too, ink differs from paper by a factor
+    dark_ink = ((light - ndimage.uniform_filter(light, side))[inside] ** 3).sum() < 0  # strokes are few and far off
     if dark_ink:
         closing = ndimage.grey_closing(padded, side)
         contrast = ((closing - padded) / np.maximum(closing, 0.15))[inside]
     else:
         contrast = (padded - ndimage.grey_opening(padded, side))[inside]
     paper = contrast < INK * ndimage.gaussian_filter(contrast, 1.5).max()
-    near = lambda values: ndimage.gaussian_filter(values.astype(np.float32), side / 4)  # noqa: E731
-    return contrast - near(contrast * paper) / np.maximum(near(paper), 1e-3)
+    bias = ndimage.uniform_filter(contrast * paper, side // 2)
+    papers = ndimage.uniform_filter(paper.astype(np.float32), side // 2)
+    return contrast - bias / np.maximum(papers, 1e-3)
 
 
 def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -96,4 +115,4 @@ def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
     contrast = uneven_contrast(grey) if paper is None else np.abs(grey - paper)
     quiet = contrast[contrast < INK * contrast.max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
-    return np.maximum(contrast, 0), max(FAINTEST, NOISE * grain)
+    return np.maximum(contrast, 0), max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
