@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 from helpers.engine.ink import INK, contrast_with_paper
-from helpers.engine.marks import WIDE, marks_of
+from helpers.engine.marks import WIDE, marks_of, thickened
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
@@ -82,8 +82,8 @@ def digits_on(picture: Image.Image) -> list[Digit]:
     for mark in groups:
         own = np.isin(labels, mark.labels)
         strongest = contrast[own].max()
-        ink = torch.from_numpy(np.where(own & (contrast >= INK * strongest), contrast / strongest, 0)).float()
-        digits.append(Digit(centred(ink), ink))
+        ink = np.where(own & (contrast >= INK * strongest), contrast / strongest, 0).astype(np.float32)
+        digits.append(Digit(centred(torch.from_numpy(thickened(ink[mark.box]))), torch.from_numpy(ink)))
     return digits
 
 

@@ -20,10 +20,10 @@ def grey_along_ink(levels: np.ndarray) -> np.ndarray:
     So a yellow pen on white is as visible as a black one: its contrast is in blue alone. The weights are the first
     principal component of the differences, scaled to the sum 1 of their magnitudes; grey pictures stay as they are.
     """
-    differences = np.concatenate([np.diff(levels, axis=axis).reshape(3, -1) for axis in (1, 2)], axis=1)
-    weights = np.linalg.eigh(differences @ differences.T)[1][:, -1]
+    differences = (np.diff(levels, axis=axis).reshape(3, -1) for axis in (1, 2))
+    weights = np.linalg.eigh(sum(step @ step.T for step in differences))[1][:, -1]
     weights = weights * (1 if weights.sum() >= 0 else -1) / np.abs(weights).sum()
-    return np.tensordot(weights, levels, 1)
+    return np.tensordot(weights.astype(np.float32), levels, 1)
 
 
 def without_grain(grey: np.ndarray) -> np.ndarray:
@@ -95,8 +95,10 @@ def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     side = max(3, round(max(grey.shape) * WIDEST) | 1)
     padded = np.pad(grey, side, mode="reflect", reflect_type="odd").clip(grey.min(), grey.max())
     inside = np.s_[side:-side, side:-side]
-    light = np.log(padded + 0.05)  # in a shadow, too, ink differs from paper by a factor
-    dark_ink = ((light - ndimage.uniform_filter(light, side))[inside] ** 3).sum() < 0  # strokes are few and far off
+    coarse = side // 32 + 1
+    light = np.log(padded[::coarse, ::coarse] + 0.05)  # in a shadow, too, ink differs from paper by a factor
+    apart = light - ndimage.uniform_filter(light, side // coarse)
+    dark_ink = (apart * apart * apart).sum() < 0  # strokes are few and far off
     if dark_ink:
         closing = ndimage.grey_closing(padded, side)
         contrast = ((closing - padded) / np.maximum(closing, 0.15))[inside]
