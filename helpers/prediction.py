@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -16,6 +16,11 @@ from helpers.engine.marks import WIDE, marks_of, thickened
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
 WORKING_SIDE = 800  # pixels: larger pictures are reduced, a digit of a fortieth of that is still whole
+T = Image.Transpose
+TURNS = {  # by the value of EXIF's tag "Orientation"
+    2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE,
+    6: T.ROTATE_270, 7: T.TRANSVERSE, 8: T.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,7 @@ def read_picture(path: str | Path) -> Image.Image:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
             file.draft(None, (FULL_SIDE, FULL_SIDE))  # a JPEG is reduced while it is decoded
             file.load()
-            picture = reduced(file, FULL_SIDE)
-            try:
-                return ImageOps.exif_transpose(picture)
-            except Exception:  # a broken orientation is none; Pillow's parsers raise whatever the bytes lead to
-                return picture
+            return upright(reduced(file, FULL_SIDE), file)
     except UnidentifiedImageError:
         raise OSError(f"{path} is no picture: give a PNG, JPEG or another format that Pillow reads") from None
     except Exception as error:  # of any class, as said above
@@ -47,10 +48,23 @@ def read_picture(path: str | Path) -> Image.Image:
         raise OSError(f"{path} cannot be read ({reason}): give another picture") from error
 
 
+def upright(picture: Image.Image, file: Image.Image) -> Image.Image:
+    """Return ``picture`` turned as the orientation in ``file`` says, where that can be read."""
+    try:
+        turn = TURNS.get(file.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # broken data say nothing; Pillow's parsers raise whatever the bytes lead to
+        turn = None
+    return picture.copy() if turn is None else picture.transpose(turn)
+
+
 def reduced(picture: Image.Image, side: int) -> Image.Image:
     """Return ``picture`` averaged down by a whole factor, so that its longer side is ``side`` pixels or less."""
     factor = -(-max(picture.size) // side)
-    return picture.reduce(factor) if factor > 1 else picture
+    if factor == 1:
+        return picture
+    averages = {"1": "L", "P": "RGBA", "PA": "RGBA"}  # the modes that Pillow averages in for those that it cannot
+    mode = averages.get(picture.mode, "I" if picture.mode.startswith("I;") else picture.mode)
+    return picture.convert(mode).reduce(factor)
 
 
 def levels_of(picture: Image.Image) -> np.ndarray:

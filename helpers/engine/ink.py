@@ -8,8 +8,6 @@ FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker
 NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
 WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
 EVEN = 0.06  # of the contrast: paper that varies less is one level
-SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
-SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
 
 Box = tuple[slice, slice]
 

@@ -6,16 +6,14 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.engine.ink import INK, is_frame
+from helpers.engine.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
-THIN = 0.02  # of the picture's longer side: ruled lines are thinner
-SPAN = 0.75  # of the picture's width: ruled lines are seen along more (a digit of MNIST has at most 20 of 28 pixels)
 REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that
 WIDE = 1.8  # of its height: no digit is as wide
 HAZE = 2.0  # how many times the area of half a mark's contrast that of a fifth is, where the mark is no ink
 BLOB = 0.65  # of a mark's longer side: what is thicker was not drawn by strokes
-TOUCHING = np.ones((3, 3))  # neighbours at corners count
 
 
 @dataclass
@@ -68,53 +66,6 @@ class Mark:
         )
 
 
-def ruled_lines(mask: np.ndarray) -> np.ndarray:
-    """Return where horizontal lines run through ``mask``, without the strokes that cross them.
-
-    A line is straight, thin, at most 15 degrees from level, and seen along most of the picture's width.
-    """
-    height, width = mask.shape
-    thick = max(3, round(max(mask.shape) * THIN))
-    thin = mask & (ndimage.grey_opening(mask.view(np.uint8), (thick + 1, 1), mode="constant") == 0)
-    labels, _ = ndimage.label(ndimage.maximum_filter(thin, (3, 2 * (thick // 2) + 1), mode="constant"), TOUCHING)
-    labels *= thin
-    lines = np.zeros_like(mask)
-    pieces = [(box[1].stop - box[1].start, i + 1, box) for i, box in enumerate(ndimage.find_objects(labels)) if box]
-    x = np.arange(width)
-    for length, label, box in sorted(pieces, key=lambda piece: -piece[0])[:200]:
-        if length < max(0.06 * width, 4 * (box[0].stop - box[0].start)):
-            continue
-        rows, columns = np.nonzero(labels[box] == label)
-        if lines[rows[0] + box[0].start, columns[0] + box[1].start]:
-            continue
-        slope, start = np.polyfit(columns + box[1].start, rows + box[0].start, 1)
-        y = np.round(start + slope * x).astype(int)
-        seen = (y >= 0) & (y < height)
-        reach = thick // 2 + 1
-        band = np.zeros_like(mask)
-        for shift in range(-reach, reach + 1):
-            at = seen & (y + shift >= 0) & (y + shift < height)
-            band[(y + shift)[at], x[at]] = True
-        if (mask & band).any(axis=0).mean() > SPAN and (thin & band).any(axis=0).mean() > 0.4:
-            lines |= thin & band
-    return lines
-
-
-def bars_between(lines: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return where ``mask`` has thin bars that end at ``lines`` on both sides: the teeth of a form's comb, no ones."""
-    bars = np.zeros_like(mask)
-    if not lines.any():
-        return bars
-    labels, _ = ndimage.label(mask, TOUCHING)
-    near = ndimage.binary_dilation(lines, TOUCHING, 3)
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
-        bar = labels[box] == label
-        ends, across = (bar, near[box]) if bar.shape[0] > bar.shape[1] else (bar.T, near[box].T)
-        if ends.shape[1] <= max(3, THIN * max(mask.shape)) and ends.shape[0] > 4 * ends.shape[1]:
-            bars[box] |= bar & bool(across[:3].any() and across[-3:].any())
-    return bars
-
-
 def is_no_digit(ink: np.ndarray) -> bool:
     """Tell whether ``ink``, cut to its box, is a blob, or has more holes than an 8 can have."""
     padded = np.pad(ink, 1)
@@ -148,6 +99,8 @@ def is_haze(contrast: np.ndarray, mark: Mark, labels: np.ndarray) -> bool:
     Compares the area of a fifth of its contrast, next to it, with the area of half of it: below 1.7 for pens,
     chalk and blurred photographs, above 2.2 for what is no ink (measured on invented pictures of training digits).
     """
+    if max(labels.shape) < 100:  # the edge of a pen is then as wide as its stroke
+        return False
     pad = 1 + round(THIN * max(labels.shape))
     near = np.s_[max(mark.top - pad, 0) : mark.bottom + pad, max(mark.left - pad, 0) : mark.right + pad]
     own, tones = labels[near] == mark.labels[0], contrast[near]
@@ -211,10 +164,10 @@ def marks_of(contrast: np.ndarray, grain: float) -> tuple[list[Mark], np.ndarray
             break
         mask = rest > max(INK * strongest, grain)
         faint = rest > max(INK / 2 * strongest, grain)
-        lines = ruled_lines(faint) | ruled_lines(faint.T).T
+        lines = ruled_lines(faint, contrast) | ruled_lines(faint.T, contrast.T).T
         lines |= bars_between(lines, mask & ~lines)
         labels, marks = connected(mask & ~lines, round(REACH * side))
-        groups = group(strokes_among(marks, labels, contrast, outside, max(6.0, SMALLEST * side)))
+        groups = group(strokes_among(marks, labels, np.where(lines, 0, contrast), outside, max(6.0, SMALLEST * side)))
         found = np.isin(labels, [label for mark in groups for label in mark.labels])
         if groups and contrast[found].max() > 0.8 * strongest:
             return groups, labels
