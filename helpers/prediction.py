@@ -25,7 +25,7 @@ TURNS = {  # by the value of EXIF's tag "Orientation"
 
 @dataclass(frozen=True)
 class Digit:
-    """One digit of a picture: ``image`` ``(28, 28)`` uint8 as MNIST would have it, ``ink`` ``(H, W)`` what it is of."""
+    """A digit of a picture: ``image`` ``(28, 28)`` as MNIST would have it, and ``ink`` ``(H, W)``, its place; uint8."""
 
     image: Tensor
     ink: Tensor
@@ -82,6 +82,11 @@ def levels_of(picture: Image.Image) -> np.ndarray:
     return rgb * alpha + behind * (1 - alpha)
 
 
+def thumbnail(picture: Image.Image, side: int = 200) -> Tensor:
+    """Return ``picture`` small, for a figure: ``(H, W, 3)`` from 0 to 1, at most ``side`` pixels high and wide."""
+    return torch.from_numpy(np.ascontiguousarray(levels_of(reduced(picture, side)).transpose(1, 2, 0)))
+
+
 def digits_on(picture: Image.Image) -> list[Digit]:
     """Return the digits on ``picture`` from left to right. Raises ``ValueError`` where there is none."""
     size = f"the picture of {picture.width}x{picture.height} pixels"
@@ -97,7 +102,9 @@ def digits_on(picture: Image.Image) -> list[Digit]:
         own = np.isin(labels, mark.labels)
         strongest = contrast[own].max()
         ink = np.where(own & (contrast >= INK * strongest), contrast / strongest, 0).astype(np.float32)
-        digits.append(Digit(centred(torch.from_numpy(thickened(ink[mark.box]))), torch.from_numpy(ink)))
+        digits.append(
+            Digit(centred(torch.from_numpy(thickened(ink[mark.box]))), torch.from_numpy((ink * 255).astype(np.uint8)))
+        )
     return digits
 
 

@@ -1,6 +1,7 @@
 """The script and the public functions: what they write, and how they refuse what they cannot use."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -57,12 +58,20 @@ def test_pictures_are_predicted_with_the_recipes_weights(
 ) -> None:
     results, paper = tmp_path / "results", tmp_path / "seven.png"
     results.mkdir()
-    shutil.copy(ROOT / "results" / "best.pt", results)
+    shutil.copy(ROOT / "results" / "best" / "model.pt", results / "best.pt")
     Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
     assert small_script("--recipe=best", f"--results={results}", "--predict", paper, paper) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [line.split(" (")[0] for line in printed[:2]] == [f"{paper}: 7"] * 2
     assert sorted(path.name for path in results.iterdir()) == ["best.pt", "predictions.png"]
+    strange = tmp_path / os.fsdecode(b"a$b_$c^\xff" + b"long" * 40 + b".png")
+    two = Image.new("L", (70, 40), 255)
+    two.paste(Image.open(paper), (5, 5))
+    two.paste(Image.open(paper), (38, 5))
+    two.save(strange, "PNG")
+    assert small_script("--recipe=best", f"--results={results}", "--predict", strange) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(", digit ")[2][:9] for line in printed[:2]] == ["1 of 2: 7", "2 of 2: 7"]
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
     assert small_script("--recipe=best", f"--results={results}", "--predict", paper, tmp_path / "blank.png") == 2
     assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
