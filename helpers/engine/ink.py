@@ -84,6 +84,13 @@ def has_sheet(tone: np.ndarray, wide: int) -> bool:
     return core.any() and tone[core].mean() > 0.8
 
 
+def skewness(light: np.ndarray) -> float:
+    """Return from -1 to 1 whether what stands out of its surroundings is darker or lighter: strokes are few and far."""
+    apart = light - ndimage.uniform_filter(light, 33)
+    cubes = apart * apart * apart
+    return float(cubes.sum() / max(np.abs(cubes).sum(), 1e-12))
+
+
 def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     """Return how far each pixel stands out of the paper around it, as a fraction of the paper's light.
 
@@ -93,10 +100,9 @@ def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     side = max(3, round(max(grey.shape) * WIDEST) | 1)
     padded = np.pad(grey, side, mode="reflect", reflect_type="odd").clip(grey.min(), grey.max())
     inside = np.s_[side:-side, side:-side]
-    coarse = side // 32 + 1
-    light = np.log(padded[::coarse, ::coarse] + 0.05)  # in a shadow, too, ink differs from paper by a factor
-    apart = light - ndimage.uniform_filter(light, side // coarse)
-    dark_ink = (apart * apart * apart).sum() < 0  # strokes are few and far off
+    coarse = grey[:: side // 32 + 1, :: side // 32 + 1]
+    votes = [skewness(light) for light in (coarse, np.log(coarse + 0.05))]  # in a shadow ink differs by a factor
+    dark_ink = sum(votes) < 0
     if dark_ink:
         closing = ndimage.grey_closing(padded, side)
         contrast = ((closing - padded) / np.maximum(closing, 0.15))[inside]
