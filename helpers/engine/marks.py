@@ -111,7 +111,7 @@ def is_haze(contrast: np.ndarray, mark: Mark, labels: np.ndarray) -> bool:
 
 def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
     """Tell whether a mark that may be a stroke lies wholly inside ``ring``: then the ring is a frame drawn around."""
-    inner = [m for m in marks if m is not ring and ring.around(m) and m.longer > 0.25 * ring.longer]
+    inner = [m for m in marks if m is not ring and ring.around(m) and m.longer > 0.05 * ring.longer]
     if not inner:
         return False
     line = labels[ring.box] == ring.labels[0]
@@ -119,7 +119,7 @@ def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
         return True
     reach = round(REACH * max(labels.shape))
     filled = ndimage.binary_fill_holes(ndimage.maximum_filter(line, 2 * reach + 1))
-    return any(filled[labels[ring.box] == m.labels[0]].mean() > 0.95 for m in inner)
+    return any(filled[labels[ring.box] == m.labels[0]].mean() > 0.95 for m in inner if m.longer > 0.25 * ring.longer)
 
 
 def group(marks: list[Mark]) -> list[Mark]:
