@@ -14,6 +14,9 @@ DATA = Path(__file__).resolve().parent / "data"
 RUNS = Path("runs")
 RECIPE_NAMES = ("assignment", "sprint", "best")
 
+SURE = 0.9  # of an answer's probability: what is less is marked as unsure
+MOST_DRAWN = 40  # digits: the figure of more would be too long to look at
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; the options are in ``--help``."""
@@ -61,7 +64,7 @@ from helpers.engine.console import stop_printing, suit_any_console
 from helpers.engine.files import atomic_write, load_weights, save_tensors
 from helpers.engine.progress import Progress
 from helpers.plots import plot_history, plot_predictions, save_figure
-from helpers.prediction import read_picture, to_mnist
+from helpers.prediction import Digit, digits_on, read_picture, thumbnail
 from helpers.receptive_field import layer_table, stages, to_markdown
 from helpers.recipe import RECIPES
 from helpers.summary import summary
@@ -98,20 +101,26 @@ def run(options: argparse.Namespace) -> None:
 
 def predict_pictures(options: argparse.Namespace) -> None:
     """Print what the trained network reads on each picture, and draw what it was shown beside its answer."""
-    images = torch.stack([digit_on(path) for path in options.predict])
+    read = [found for path in options.predict for found in digits_in(path)]
+    names, pictures, digits = zip(*read, strict=True)
+    images = torch.stack([digit.image for digit in digits])
     model = RECIPES[options.recipe].model()
     weights = options.weights or weights_of(options.recipe)
     load_weights(model, weights)
     print(f"weights: {weights}")
     log_probs = predict(model, Batches(Split(images, torch.zeros(len(images), dtype=torch.int64))))
-    for path, probabilities in zip(options.predict, log_probs.exp(), strict=True):
+    for name, probabilities in zip(names, log_probs.exp(), strict=True):
         best = probabilities.topk(3)
         answers = [f"{digit} ({share:.1%})" for digit, share in zip(best.indices.tolist(), best.values, strict=True)]
-        print(f"{path}: {answers[0]}, then {answers[1]} and {answers[2]}")
+        unsure = "" if best.values[0] > SURE else "unsure, "
+        print(f"{name}: {unsure}{answers[0]}, then {answers[1]} and {answers[2]}")
     figure = options.results / "predictions.png"
+    drawn = slice(MOST_DRAWN)
+    inks = [digit.ink for digit in digits[drawn]]
+    captions = [Path(name).name for name in names[drawn]]
     try:
-        save_figure(plot_predictions(images, log_probs, [path.name for path in options.predict]), figure)
-        print(f"written: {figure}")
+        save_figure(plot_predictions(images[drawn], log_probs[drawn], captions, pictures[drawn], inks), figure)
+        print(f"written: {figure}" + (f" (the first {MOST_DRAWN} digits)" if len(digits) > MOST_DRAWN else ""))
     except OSError as error:  # the answers are what was asked for
         print(f"no figure: {error}", file=sys.stderr)
 
@@ -122,12 +131,16 @@ def weights_of(recipe: str) -> Path:
     return own if own.exists() else RESULTS / recipe / "model.pt"
 
 
-def digit_on(path: Path) -> torch.Tensor:
-    """Return the digit on the picture at ``path`` as MNIST would have it; errors name the picture."""
+def digits_in(path: Path) -> list[tuple[str, torch.Tensor, Digit]]:
+    """Return name, thumbnail and digit of each digit on the picture at ``path``; errors name the picture."""
     try:
-        return to_mnist(read_picture(path))
+        picture = read_picture(path)
+        digits = digits_on(picture)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    name = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    names = [f"{name}, digit {i} of {len(digits)}" for i in range(1, len(digits) + 1)] if len(digits) > 1 else [name]
+    return [(name, thumbnail(picture), digit) for name, digit in zip(names, digits, strict=True)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,14 +1,18 @@
+import io
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
 from helpers.engine.files import load_weights
 from helpers.plots import plot_predictions
-from helpers.prediction import read_picture, to_mnist
+from helpers.prediction import digits_on, read_picture, to_mnist
 from helpers.recipe import RECIPES
 from helpers.training import predict
 
@@ -53,9 +57,7 @@ def test_pictures_of_mnist_come_back_nearly_as_they_were(mnist: Splits) -> None:
     assert likeness.mean() > 0.95
 
 
-def test_printed_digits_are_read() -> None:
-    net = RECIPES["best"].model()
-    load_weights(net, ROOT / "results" / "best" / "model.pt")
+def test_printed_digits_are_read(net: torch.nn.Module) -> None:
     images = torch.stack([to_mnist(picture(digit, style)) for style in STYLES for digit in range(10)])
     labels = torch.arange(10).repeat(len(STYLES))
     answers = predict(net, Batches(Split(images, labels)))
@@ -82,3 +84,172 @@ def test_what_is_no_picture_or_blank_is_refused_in_one_line(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="the picture of 50x40 pixels is blank"):
         to_mnist(Image.new("RGB", (50, 40), "white"))
     assert to_mnist(read_picture(tmp_path / "whole.png")).max() == 255
+
+
+SIDE = 240  # pixels of the pictures below
+PAPER, PEN = np.float32((205, 200, 190)), np.float32((60, 58, 62))
+
+
+def drawn(image: torch.Tensor, paper: np.ndarray = PAPER, pen: np.ndarray = PEN) -> np.ndarray:
+    """Return a real digit drawn by ``pen`` on the middle of ``paper``: ``(SIDE, SIDE, 3)`` from 0 to 255."""
+    ink = np.zeros((SIDE, SIDE), np.float32)
+    digit = Image.fromarray(image.numpy()).resize((168, 168), Image.Resampling.BICUBIC)
+    ink[36:204, 36:204] = np.clip((np.asarray(digit) / 255 - 0.35) / 0.3, 0, 1)
+    return paper + (pen - paper) * ink[..., None]
+
+
+def saved(pixels: np.ndarray, noise: float = 3) -> Image.Image:
+    """Return the photograph of ``pixels``, with a sensor's noise, as JPEG."""
+    grain = np.random.default_rng(0).normal(0, noise, (*pixels.shape[:2], 1))
+    photo = io.BytesIO()
+    Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(photo, "JPEG", quality=85)
+    return Image.open(photo)
+
+
+def slope(lowest: float) -> np.ndarray:
+    return np.linspace(1, lowest, SIDE, dtype=np.float32)[:, None, None]
+
+
+def vignette(lowest: float) -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    return (1 - (1 - lowest) * (x * x + y * y) / 2)[..., None]
+
+
+def cast_shadow() -> np.ndarray:
+    return np.where(np.add(*np.mgrid[:SIDE, :SIDE]) < SIDE, 0.45, 1)[..., None]
+
+
+def ruled(colour: tuple[int, int, int], squares: bool) -> np.ndarray:
+    paper = np.full((SIDE, SIDE, 3), 235, np.float32)
+    paper[13::30] = paper[14::30] = colour
+    if squares:
+        paper[:, 17::30] = paper[:, 18::30] = colour
+    return paper
+
+
+def framed(image: torch.Tensor, width: int, colour: int = 0) -> Image.Image:
+    picture = Image.fromarray(drawn(image, np.float32([255] * 3)).astype(np.uint8))
+    ImageDraw.Draw(picture).rectangle([0, 0, SIDE - 1, SIDE - 1], outline=(colour,) * 3, width=width)
+    return picture
+
+
+def on_a_table(image: torch.Tensor) -> Image.Image:
+    table = np.full((SIDE + 80, SIDE + 120, 3), (95, 70, 50), np.float32)
+    table[40:-40, 60:-60] = drawn(image)
+    return saved(table)
+
+
+def with_dust(image: torch.Tensor) -> Image.Image:
+    pixels = drawn(image)
+    pixels[8:12, 8:12] = pixels[220:223, 30:33] = 20
+    return saved(pixels, 0)
+
+
+def see_through(image: torch.Tensor) -> Image.Image:
+    alpha = Image.fromarray(drawn(image, np.float32([0]), np.float32([255]))[..., 0].astype(np.uint8))
+    white = Image.new("RGBA", (SIDE, SIDE), "white")
+    white.putalpha(alpha)
+    return white
+
+
+def deep(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray((drawn(image)[..., 0] * 256 + 40).astype(np.uint16))
+
+
+MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
+    "light that falls off": lambda image: saved(drawn(image) * slope(0.4)),
+    "vignette": lambda image: saved(drawn(image) * vignette(0.4)),
+    "cast shadow": lambda image: saved(drawn(image) * cast_shadow()),
+    "night": lambda image: saved(drawn(image), 25),
+    "chalk": lambda image: saved(drawn(image, np.float32((40, 70, 55)), np.float32((220, 220, 215))) * slope(0.6), 6),
+    "squares": lambda image: saved(drawn(image, ruled((120, 150, 200), True))),
+    "dark lines": lambda image: saved(drawn(image, ruled((60, 60, 70), False))),
+    "yellow marker": lambda image: saved(drawn(image, np.float32((240, 240, 238)), np.float32((250, 235, 60)))),
+    "frame": lambda image: framed(image, 6),
+    "grey frame": lambda image: framed(image, 2, 160),
+    "table": on_a_table,
+    "dust": with_dust,
+    "white ink on nothing": see_through,
+    "16 bits": deep,
+    "out of focus": lambda image: saved(drawn(image)).filter(ImageFilter.GaussianBlur(4)),
+}
+
+
+@pytest.fixture(scope="module")
+def net() -> torch.nn.Module:
+    net = RECIPES["best"].model()
+    load_weights(net, ROOT / "results" / "best" / "model.pt")
+    return net
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_photographs_are_read(mechanism: str, mnist: Splits, net: torch.nn.Module, one_thread: None) -> None:
+    chosen = torch.tensor([0, 1, 2, 7])
+    images = torch.stack([to_mnist(MECHANISMS[mechanism](image)) for image in mnist[0].images[chosen]])
+    answers = predict(net, Batches(Split(images, mnist[0].labels[chosen]))).exp().max(dim=1)
+    assert answers.indices.tolist() == [5, 0, 4, 3]
+    assert answers.values.min() > 0.9
+
+
+def row_of(images: torch.Tensor) -> Image.Image:
+    return saved(np.concatenate([drawn(image) for image in images], axis=1))
+
+
+def test_several_digits_are_read_from_left_to_right_and_never_as_one(mnist: Splits, one_thread: None) -> None:
+    images = mnist[0].images[[1, 2, 7]]
+    row = row_of(images)
+    found = digits_on(row)
+    assert len(found) == 3
+    for digit, image in zip(found, images, strict=True):
+        likeness = torch.nn.functional.cosine_similarity(digit.image.flatten().float(), image.flatten().float(), 0)
+        assert likeness > 0.8
+    middle = [(digit.ink.sum(dim=0) * torch.arange(digit.ink.shape[1])).sum() / digit.ink.sum() for digit in found]
+    assert middle == sorted(middle)
+    with pytest.raises(ValueError, match=f"of {row.width}x{row.height} pixels shows 3 separate marks: cut out one"):
+        to_mnist(row)
+
+
+EMPTY = {
+    "blank sheet": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * slope(0.6)),
+    "blank in a vignette": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * vignette(0.4), 8),
+    "blank squares": lambda: saved(ruled((120, 150, 200), True)),
+    "blank on a table": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("sheet", EMPTY)
+def test_an_empty_sheet_is_refused(sheet: str, one_thread: None) -> None:
+    with pytest.raises(ValueError, match="is blank: give one with a digit"):
+        to_mnist(EMPTY[sheet]())
+
+
+def test_orientation_is_read_beside_data_that_are_broken(mnist: Splits, tmp_path: Path) -> None:
+    upright = Image.fromarray(255 - mnist[1].images[0].numpy()).resize((112, 112))
+    entries = [struct.pack("<HHIHH", 274, 3, 1, 6, 0), struct.pack("<HHII", 282, 10, 1, 38)]  # a signed XResolution
+    exif = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + struct.pack("<Iii", 0, -72, 1)
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    assert to_mnist(read_picture(tmp_path / "a.jpg")).float().sub(to_mnist(upright).float()).abs().mean() < 3
+
+
+@pytest.mark.parametrize("format", ["AVIF", "TIFF", "DDS", "JPEG", "PNG"])
+def test_damaged_files_are_read_or_refused_in_one_line(format: str, tmp_path: Path, mnist: Splits) -> None:
+    whole, path = io.BytesIO(), tmp_path / "picture"
+    try:
+        Image.fromarray(mnist[1].images[0].numpy()).convert("RGB").save(whole, format)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {format}")
+    generator = np.random.default_rng(0)
+    for _ in range(40):
+        damaged = bytearray(whole.getvalue())
+        for place in generator.integers(0, min(len(damaged), 400), 4):
+            damaged[place] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_picture(path)
+        except OSError as error:
+            assert "\n" not in str(error) and str(path) in str(error)
+
+
+def test_a_huge_photograph_is_reduced(tmp_path: Path) -> None:
+    Image.new("L", (12000, 9000), 200).save(tmp_path / "huge.jpg")
+    assert max(read_picture(tmp_path / "huge.jpg").size) <= 2400

@@ -1,6 +1,7 @@
 """The script and the public functions: what they write, and how they refuse what they cannot use."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -97,6 +98,14 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     assert small_script("--predict", paper, "--weights", committed, "--results", tmp_path / "here") == 0
     assert f"weights: {committed}\n" in capsys.readouterr().out
     assert (tmp_path / "here" / "predictions.png").exists()
+    strange = tmp_path / os.fsdecode(b"a$b_$c^\xff" + b"long" * 40 + b".png")
+    two = Image.new("L", (70, 40), 255)
+    two.paste(Image.open(paper), (5, 5))
+    two.paste(Image.open(paper), (38, 5))
+    two.save(strange, "PNG")
+    assert small_script("--predict", strange, "--weights", committed) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(", digit ")[2][:9] for line in printed[1:3]] == ["1 of 2: 7", "2 of 2: 7"]
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
     assert small_script("--predict", paper, tmp_path / "blank.png") == 2
     assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err

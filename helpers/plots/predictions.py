@@ -1,4 +1,4 @@
-"""Pictures as the network gets them, beside its answers."""
+"""Pictures as photographed and as the network gets them, beside its answers."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,45 @@ from helpers.data import NUM_CLASSES
 from helpers.plots.figure import TEST_COLOUR, new_figure, show_image
 
 
-def plot_predictions(images: Tensor, log_probs: Tensor, names: Sequence[str]) -> Figure:
-    """Return images ``(B, 28, 28)`` as the network gets them, each beside the probabilities of the ten digits."""
-    figure = new_figure(7, 1.9 * len(images))
-    for axes, image, row, name in zip(
-        figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 3]), images, log_probs.exp(), names, strict=True
-    ):
-        show_image(axes[0], image, name)
-        axes[1].bar(range(NUM_CLASSES), row.numpy(), color=TEST_COLOUR)
-        axes[1].set_xticks(range(NUM_CLASSES))
-        axes[1].set_ylim(0, 1)
-        axes[1].set_xlabel("digit")
-        axes[1].set_ylabel("probability")
+def plot_predictions(
+    images: Tensor,
+    log_probs: Tensor,
+    names: Sequence[str],
+    pictures: Sequence[Tensor] = (),
+    inks: Sequence[Tensor] = (),
+) -> Figure:
+    """Return images ``(B, 28, 28)`` as the network gets them, each beside the probabilities of the ten digits.
+
+    ``pictures`` ``(H, W)`` or ``(H, W, 3)``, as photographed, and ``inks`` ``(H, W)``, what was taken for ink, come
+    before them where they are given.
+    """
+    stages = {"picture": pictures, "ink": inks, "network's input": images}
+    stages = {title: shown for title, shown in stages.items() if len(shown)}
+    figure = new_figure(3.5 + 1.3 * len(stages), 0.5 + 1.3 * len(images))
+    figure.set_layout_engine("none")  # the layout engine's time grows with the number of axes; this grid needs none
+    bottom, top = 0.35 / figure.get_figheight(), 1 - 0.3 / figure.get_figheight()
+    grid = figure.subplots(
+        len(images),
+        len(stages) + 1,
+        squeeze=False,
+        width_ratios=[1] * len(stages) + [2.2],
+        gridspec_kw={"left": 0.01, "right": 0.99, "bottom": bottom, "top": top, "hspace": 0.45, "wspace": 0.08},
+    )
+    for i, (row, name, shares) in enumerate(zip(grid, names, log_probs.exp(), strict=True)):
+        for axes, shown, title in zip(row, stages.values(), stages, strict=False):
+            show_image(axes, shown[i], title if i == 0 else "")
+        row[0].set_xlabel(as_text(name), fontsize=8, loc="left", parse_math=False)
+        row[-1].bar(range(NUM_CLASSES), shares.numpy(), color=TEST_COLOUR)
+        row[-1].set_ylim(0, 1)
+        row[-1].set_yticks([])
+        row[-1].set_xticks(range(NUM_CLASSES), range(NUM_CLASSES), fontsize=7)
+    grid[0, -1].set_title("probability of each digit (axis from 0 to 1)", fontsize=9)
     return figure
+
+
+def as_text(name: str, longest: int = 40) -> str:
+    """Return a file's ``name`` as a font can show it, without its middle where it is long."""
+    name = name.encode("utf-8", "replace").decode("utf-8")
+    name = "".join(character if character.isprintable() else "?" for character in name)
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"

@@ -1,0 +1,124 @@
+"""Ink on a picture: contrast with the paper around it, and the strokes that belong together."""
+
+import numpy as np
+from scipy import ndimage
+
+INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
+FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
+NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
+WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
+EVEN = 0.06  # of the contrast: paper that varies less is one level
+
+Box = tuple[slice, slice]
+
+
+def grey_along_ink(levels: np.ndarray) -> np.ndarray:
+    """Return ``(3, H, W)`` colours as ``(H, W)`` grey along the colour in which neighbouring pixels differ the most.
+
+    So a yellow pen on white is as visible as a black one: its contrast is in blue alone. The weights are the first
+    principal component of the differences, scaled to the sum 1 of their magnitudes; grey pictures stay as they are.
+    """
+    differences = (np.diff(levels, axis=axis).reshape(3, -1) for axis in (1, 2))
+    weights = np.linalg.eigh(sum(step @ step.T for step in differences))[1][:, -1]
+    weights = weights * (1 if weights.sum() >= 0 else -1) / np.abs(weights).sum()
+    return np.tensordot(weights.astype(np.float32), levels, 1)
+
+
+def without_grain(grey: np.ndarray) -> np.ndarray:
+    """Blur ``grey`` just as much as its pixel noise asks for; a drawing without noise stays as it is.
+
+    The noise is estimated as by Immerkaer, Fast Noise Variance Estimation (1996), with a median for the mean.
+    """
+    kernel = np.outer([1, -2, 1], [1, -2, 1])
+    noise = np.median(np.abs(ndimage.convolve(grey, kernel, mode="nearest"))) / (6 * 0.6745)
+    sigma = noise / (3.54 * 0.04 * max(np.ptp(ndimage.gaussian_filter(grey, 2)), 1e-6))  # leaves 4% of the contrast
+    return ndimage.gaussian_filter(grey, min(sigma, 2.5)) if sigma > 0.3 else grey
+
+
+def otsu(values: np.ndarray) -> float:
+    """Return the level that parts ``values`` into two classes of the least variance (Otsu, 1979)."""
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below, mass = np.cumsum(counts), np.cumsum(counts * centres)
+    between = (mass[-1] * below - mass * below[-1]) ** 2 / np.maximum(below * (below[-1] - below), 1)
+    best = between == between.max()
+    return float(centres[best].mean())  # the middle of the empty levels between two tones
+
+
+def even_paper(grey: np.ndarray) -> float | None:
+    """Return the level of a paper that has one, or None where light, table or shadows vary.
+
+    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside.
+    """
+    dark = grey <= otsu(grey)
+    ring = np.concatenate([dark[0], dark[-1], dark[:, 0], dark[:, -1]]).mean()
+    paper = dark if ring > 0.5 else ~dark
+    if max(ring, 1 - ring) > 0.9 and paper.mean() < 0.5:
+        paper = ~paper
+    level = np.median(grey[paper])
+    contrast = abs(np.median(grey[~paper]) - level) if not paper.all() else 0
+    wide = round(max(grey.shape) * WIDEST)
+    if has_sheet(~paper, wide):
+        return None
+    blocks = [
+        (tones[part], part)
+        for rows, part_rows in zip(np.array_split(grey, 8), np.array_split(paper, 8), strict=True)
+        for tones, part in zip(np.array_split(rows, 8, 1), np.array_split(part_rows, 8, 1), strict=True)
+    ]
+    medians = [np.median(tones) for tones, part in blocks if part.size and part.mean() > 0.6]
+    return level if not medians or np.ptp(medians) <= EVEN * contrast else None
+
+
+def is_frame(ink: np.ndarray) -> bool:
+    """Tell whether ``ink`` ``(H, W)``, cut to its box, runs along all four sides of it, as a frame or a sheet does."""
+    depth = max(2, round(0.06 * max(ink.shape)))
+    sides = (ink[:depth].any(0), ink[-depth:].any(0), ink[:, :depth].any(1), ink[:, -depth:].any(1))
+    return min(side.mean() for side in sides) > 0.75
+
+
+def has_sheet(tone: np.ndarray, wide: int) -> bool:
+    """Tell whether a region of ``tone`` is a sheet: wider than strokes are, but for what is written on it."""
+    holes, _ = ndimage.label(np.pad(~tone, 1, constant_values=True))
+    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    core = ndimage.grey_opening(filled.view(np.uint8), wide, mode="constant") > 0
+    return core.any() and tone[core].mean() > 0.8
+
+
+def skewness(light: np.ndarray) -> float:
+    """Return from -1 to 1 whether what stands out of its surroundings is darker or lighter: strokes are few and far."""
+    apart = light - ndimage.uniform_filter(light, 33)
+    cubes = apart * apart * apart
+    return float(cubes.sum() / max(np.abs(cubes).sum(), 1e-12))
+
+
+def uneven_contrast(grey: np.ndarray) -> np.ndarray:
+    """Return how far each pixel stands out of the paper around it, as a fraction of the paper's light.
+
+    The paper is a morphological closing (for dark ink; an opening for light ink) by a square wider than any stroke: it
+    follows slopes, shadows and the edge of a sheet, and passes over strokes. Its bias is what it leaves on the paper.
+    """
+    side = max(3, round(max(grey.shape) * WIDEST) | 1)
+    padded = np.pad(grey, side, mode="reflect", reflect_type="odd").clip(grey.min(), grey.max())
+    inside = np.s_[side:-side, side:-side]
+    coarse = grey[:: side // 32 + 1, :: side // 32 + 1]
+    votes = [skewness(light) for light in (coarse, np.log(coarse + 0.05))]  # in a shadow ink differs by a factor
+    dark_ink = sum(votes) < 0
+    if dark_ink:
+        closing = ndimage.grey_closing(padded, side)
+        contrast = ((closing - padded) / np.maximum(closing, 0.15))[inside]
+    else:
+        contrast = (padded - ndimage.grey_opening(padded, side))[inside]
+    paper = contrast < INK * ndimage.gaussian_filter(contrast, 1.5).max()
+    bias = ndimage.uniform_filter(contrast * paper, side // 2)
+    papers = ndimage.uniform_filter(paper.astype(np.float32), side // 2)
+    return contrast - bias / np.maximum(papers, 1e-3)
+
+
+def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the contrast ``(H, W)`` of colours ``(3, H, W)`` with their paper, and how much of it may be grain."""
+    grey = without_grain(grey_along_ink(levels))
+    paper = even_paper(grey)
+    contrast = uneven_contrast(grey) if paper is None else np.abs(grey - paper)
+    quiet = contrast[contrast < INK * contrast.max()]
+    grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
+    return np.maximum(contrast, 0), max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
