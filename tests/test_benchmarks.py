@@ -83,6 +83,15 @@ def test_both_contenders_learn_and_test(folder: Path, mnist: Splits, monkeypatch
         assert 30 < correct == pytest.approx(round(correct), abs=1e-6)  # by chance 20
 
 
+def test_the_stock_contender_has_the_workers_that_were_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader, workers = stock.loader, []
+    monkeypatch.setattr(
+        stock, "loader", lambda *where, **how: workers.append(how["workers"]) or loader(*where, **how | {"workers": 0})
+    )
+    stock_contender(folder, CPU, workers=3, test_workers=5)
+    assert workers == [3, 5]
+
+
 def test_the_last_rung_runs(folder: Path, small_mnist: Splits) -> None:
     timer(rungs(CPU)[-1], folder, small_mnist[0], CPU, workers=0, num_images=128)()
 

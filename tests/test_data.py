@@ -42,7 +42,8 @@ def test_a_test_batch_is_totensor_and_normalize(mnist: Splits) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "sizes"), [(64, [64] * 10 + [60]), (700, [700]), (1000, [700]), (2000, [700]), (350, [350, 350])]
+    ("batch_size", "sizes"),
+    [(64, [64] * 10 + [60]), (700, [700]), (1000, [700]), (2000, [700]), (350, [350, 350]), (1, [1] * 700)],
 )
 def test_every_image_comes_once_and_the_short_batch_too(small_mnist: Splits, batch_size: int, sizes: list[int]) -> None:
     train = small_mnist[0]
