@@ -10,16 +10,16 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.calls import Call, Step
-from helpers.engine.describe import describe, multiply_adds, remark
-from helpers.engine.duplicate import duplicate
-from helpers.engine.geometry import Box, Pair, at, box_of
-from helpers.engine.markdown import to_markdown
-from helpers.engine.operations import FOLDED, POINTWISE
-from helpers.engine.perturbation import reaches, search
-from helpers.engine.rules import see
-from helpers.engine.sight import Sight, image
-from helpers.engine.tracing import Tracer
+from helpers.engine.dataflow.calls import Call, Step
+from helpers.engine.dataflow.describe import describe, multiply_adds, remark
+from helpers.engine.dataflow.duplicate import duplicate
+from helpers.engine.dataflow.geometry import Box, Pair, at, box_of
+from helpers.engine.dataflow.markdown import to_markdown
+from helpers.engine.dataflow.operations import FOLDED, POINTWISE
+from helpers.engine.dataflow.perturbation import reaches, search
+from helpers.engine.dataflow.rules import see
+from helpers.engine.dataflow.sight import Sight, image
+from helpers.engine.dataflow.tracing import Tracer
 
 __all__ = ["Row", "slide", "layer_table", "measured_receptive_field", "stages", "blocks", "to_markdown"]
 

@@ -9,7 +9,7 @@ import torch
 import torchsummary
 from torch import nn
 
-from helpers.engine.duplicate import duplicate, first_line
+from helpers.engine.dataflow.duplicate import duplicate, first_line
 
 
 def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 28, 28)) -> str:

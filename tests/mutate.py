@@ -33,18 +33,19 @@ import torch.distributed.run  # noqa: F401
 import torchvision.datasets  # noqa: F401
 
 ROOT = Path(__file__).parent.parent
-CONCERN = {  # by module, the files whose tests are run, the likeliest to notice first; else test_MODULE.py
+CONCERN = {  # by module or folder, the files whose tests are run, the likeliest to notice first; else test_MODULE.py
     "helpers/augmentation.py": "augmentation data script",
     "helpers/data.py": "data data_faults script",
     "helpers/model.py": "model script",
-    "helpers/plots.py": "plots prediction",
+    "helpers/plots": "plots exercises",
+    "helpers/page": "page",
     "helpers/prediction.py": "prediction script",
     "helpers/receptive_field.py": "receptive_field plots readme script",
     "helpers/recipe.py": "training script survival study",
     "helpers/summary.py": "summary script",
     "helpers/training.py": "training survival script inspection",
     "helpers/engine/checkpoint.py": "survival script",
-    "helpers/engine/console.py": "script",
+    "helpers/engine/console.py": "everywhere script",
     "helpers/engine/cpu_layers.py": "cpu_layers training",
     "helpers/engine/cuda_graph.py": "training cuda",
     "helpers/engine/device.py": "training cpu_layers script",
@@ -53,7 +54,8 @@ CONCERN = {  # by module, the files whose tests are run, the likeliest to notice
     "helpers/engine/meter.py": "training",
     "helpers/engine/progress.py": "plots training survival",
     "helpers/engine/run.py": "training survival threads",
-    "helpers/engine/tracing.py": "receptive_field summary inspection",
+    "helpers/engine/dataflow": "receptive_field layer_operations summary",
+    "evidence/benchmark": "benchmarks",
     "evidence/candidates.py": "study",
     "evidence/committed.py": "script readme",
     "evidence/intervals.py": "study readme script",
@@ -69,7 +71,7 @@ def all_modules() -> list[str]:
 
 def concern(module: str) -> list[str]:
     """Return the files whose tests concern ``module``."""
-    by_default = "benchmarks" if module.startswith("evidence/benchmark/") else Path(module).stem
+    by_default = CONCERN.get(Path(module).parent.as_posix(), Path(module).stem)
     return [f"tests/test_{name}.py" for name in CONCERN.get(module, by_default).split()]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.engine.geometry import Field, Pattern, Window
+from helpers.engine.dataflow.geometry import Field, Pattern, Window
 from helpers.model import Net
 from helpers.receptive_field import blocks, layer_table, measured_receptive_field, slide, stages, to_markdown
 

@@ -154,19 +154,26 @@ def test_mistakes_say_label_prediction_and_probability(small_mnist: Splits) -> N
     assert not any(axes.axison for axes in figure.axes)  # nor where there is no picture
 
 
-def test_predictions_are_bars_beside_their_picture(small_mnist: Splits) -> None:
+def test_predictions_are_bars_beside_what_was_seen(small_mnist: Splits) -> None:
     images = small_mnist[1].images[:2]
+    photographs, inks = torch.rand(2, 40, 30, 3), torch.rand(2, 40, 30)
     probabilities = torch.rand(2, 10).softmax(dim=1)
-    figure = plots.plot_predictions(images, probabilities.log(), ["one.png", "two.png"])
-    assert all(map(torch.equal, pictures(figure), images))
-    assert [axes.get_title() for axes in figure.axes] == ["one.png", "", "two.png", ""]
-    for axes, expected in zip(figure.axes[1::2], probabilities, strict=True):
-        bars = axes.containers[0]
-        assert [bar.get_height() for bar in bars] == pytest.approx(expected.tolist(), rel=1e-5)
-        assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx(range(10))
-        assert list(axes.get_xticks()) == list(range(10))
-        assert axes.get_ylim() == (0, 1)
-        assert (axes.get_xlabel(), axes.get_ylabel()) == ("digit", "probability")
+    names = ["one.png", f"{'long' * 20}$x_2$.png"]
+    for seen in ([], [photographs, inks]):
+        figure = plots.plot_predictions(images, probabilities.log(), names, *seen)
+        num_columns = 2 + len(seen)
+        for i, columns in enumerate((figure.axes[:num_columns], figure.axes[num_columns:])):
+            for axes, shown in zip(columns, [*seen, images], strict=False):
+                torch.testing.assert_close(torch.tensor(axes.images[0].get_array()), shown[i])
+            bars = columns[-1].containers[0]
+            assert [bar.get_height() for bar in bars] == pytest.approx(probabilities[i].tolist(), rel=1e-5)
+            assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx(range(10))
+            assert [text.get_text() for text in columns[-1].get_xticklabels()] == [str(digit) for digit in range(10)]
+            assert columns[-1].get_ylim() == (0, 1)
+        titles = [*["picture", "ink"][: len(seen)], "network's input", "probability of each digit (axis from 0 to 1)"]
+        assert [axes.get_title() for axes in figure.axes] == titles + [""] * num_columns
+        assert figure.axes[0].get_xlabel() == "one.png"
+        assert figure.axes[num_columns].get_xlabel() == f"{'long' * 4}lon…{'ng' + 'long' * 2}$x_2$.png"
 
 
 @pytest.mark.parametrize("draw", [

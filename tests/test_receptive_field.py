@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from helpers.engine import perturbation
+from helpers.engine.dataflow import perturbation
 from helpers.model import Net
 from helpers.receptive_field import Row, layer_table, measured_receptive_field, stages, to_markdown
 

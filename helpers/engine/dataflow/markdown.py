@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from helpers.engine.geometry import box_of
+from helpers.engine.dataflow.geometry import box_of
 
 
 def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:

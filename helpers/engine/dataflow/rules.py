@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.engine.calls import Call, Refusal
-from helpers.engine.geometry import Slide, Window, positions, read
-from helpers.engine.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
-from helpers.engine.sight import Sight, merged, settled, together, units_of
+from helpers.engine.dataflow.calls import Call, Refusal
+from helpers.engine.dataflow.geometry import Slide, Window, positions, read
+from helpers.engine.dataflow.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
+from helpers.engine.dataflow.sight import Sight, merged, settled, together, units_of
 
 ATTENTION = "nativemultiheadattention multiheadattentionforward scaleddotproductattention bmm einsum lstm gru rnntanh"
 
@@ -174,7 +174,7 @@ def joined(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
 
 def advice(call: Call) -> str:
     """Return what to do about a call that has no rule."""
-    place = "in helpers/engine/operations.py"
+    place = "in helpers/engine/dataflow/operations.py"
     before, after = (getattr(tensor, "shape", None) for tensor in (call.sources[0], call.result))
     if before == after:
         return f"if each unit reads its own position alone, no statistics of others, add it to POINTWISE {place}"
