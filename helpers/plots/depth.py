@@ -22,7 +22,7 @@ def plot_depth(
     Of the outputs the spread (standard deviation over images and units) is drawn filled, the mean's absolute value
     hollow; ``updates`` are those of ``inspection.update_sizes``. All axes are logarithmic.
     """
-    figure = new_figure(10, 3.8)
+    figure = new_figure(8.8, 3.5)
     left, middle, right = figure.subplots(1, 3)
     middle.sharey(left)
     for axes, networks, title in ((left, before, "Outputs at the start"), (middle, after, "Outputs after training")):

@@ -12,7 +12,7 @@ def plot_confusion(matrix: Tensor) -> Figure:
 
     Behind each label stands the share of its images that were right.
     """
-    figure = new_figure(6.5, 5.5)
+    figure = new_figure(5.9, 5)
     axes = figure.subplots()
     errors = matrix.clone().fill_diagonal_(0)
     picture = axes.imshow(errors.numpy(), cmap="Reds")
@@ -34,7 +34,7 @@ def plot_mistakes(split: Split, log_probs: Tensor, indices: Tensor) -> Figure:
     """Return the images at ``indices`` with label, prediction and the prediction's probability."""
     columns = 6
     rows = -(-len(indices) // columns)
-    figure = new_figure(columns * 1.6, rows * 1.85)
+    figure = new_figure(columns * 1.45, rows * 1.7)
     axes_grid = figure.subplots(rows, columns, squeeze=False)
     for axes in axes_grid.flat:
         axes.set_axis_off()

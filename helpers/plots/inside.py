@@ -17,7 +17,7 @@ def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) 
     ones are drawn. Each map has its own scale: black is its lowest value, white its highest.
     """
     columns = len(filters)
-    figure = new_figure(1 + 0.85 * columns, 0.9 * (len(outputs) + 1))
+    figure = new_figure(0.9 + 0.75 * columns, 0.8 * (len(outputs) + 1))
     grid = figure.subplots(len(outputs) + 1, columns + 1)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -38,7 +38,7 @@ def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) 
 def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
     """Return a row for each channel of ``stage`` with the patches ``(h, w)`` that it answered to most strongly."""
     columns = max(map(len, patches))
-    figure = new_figure(0.8 + 0.75 * columns, 0.78 * len(patches))
+    figure = new_figure(0.7 + 0.66 * columns, 0.69 * len(patches))
     for channel, (row, images) in enumerate(zip(figure.subplots(len(patches), columns), patches, strict=True)):
         for axes, image in zip(row, images, strict=False):
             axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
