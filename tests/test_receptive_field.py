@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
+from helpers import receptive_field
 from helpers.engine.dataflow import perturbation
 from helpers.model import Net
-from helpers.receptive_field import Row, layer_table, measured_receptive_field, stages, to_markdown
+from helpers.receptive_field import Row, layer_table, measured_receptive_field, slide, stages, to_markdown
 
 STAGES_OF_NET = """
 | Layer | Operation         |    Input |   Output | Receptive field | Jump | Parameters |
@@ -724,6 +725,20 @@ def test_what_cannot_be_followed_is_refused_by_name(name):
 
 def wordless(toy: Toy, x: Tensor) -> Tensor:
     raise NotImplementedError
+
+
+def test_the_table_uses_the_rule_that_the_notebook_shows(monkeypatch):
+    calls = []
+
+    def watched(*settings):
+        calls.append(settings)
+        return slide(*settings)
+
+    monkeypatch.setattr(receptive_field, "slide", watched)
+    layer_table(Net())
+    by_kernel = [call for call in calls if call[3:5] == (3, 1)]
+    assert by_kernel[-1][:5] == (14, 2, 0, 3, 1)  # conv7: from 14 pixels, 2 apart, through a kernel of 3
+    assert (6, 2, 0, 3, 1) in by_kernel  # conv4
 
 
 BAD_INPUT = {
