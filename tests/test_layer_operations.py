@@ -163,6 +163,12 @@ FOLLOWED = {  # the last row's field, jump and start, and the box of one unit
         ((3, 3), (2, 2), (0, -2)),
         ((1, 0), ((2, 4), (0, 0))),
     ),
+    "functions that are given what they need and no more": (
+        Toy(lambda toy, x: F.max_pool2d(F.conv2d(x, toy.w), 3), w=nn.Parameter(torch.ones(1, 1, 3, 3))),
+        (1, 9, 9),
+        ((5, 5), (3, 3), (0, 0)),
+        ((1, 0), ((3, 7), (0, 4))),
+    ),
     "the shortcut of the first residual networks": (
         Toy(
             lambda toy, x: toy.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)),
