@@ -25,7 +25,7 @@ from helpers.engine import files
 from helpers.engine.console import suit_any_console
 from helpers.engine.files import atomic_write, load_tensors, save_tensors
 from helpers.engine.history import History
-from helpers.engine.progress import runs_in_notebook
+from helpers.engine.progress import Progress, runs_in_notebook
 from helpers.recipe import RECIPES, Recipe
 from helpers.training import fit
 from tiny_study import TINY_STUDY
@@ -126,6 +126,12 @@ def test_ipykernel_alone_makes_no_notebook(monkeypatch: pytest.MonkeyPatch) -> N
     assert not runs_in_notebook()
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel="one"))
     assert runs_in_notebook()
+    shown = []
+    handle = SimpleNamespace(update=lambda text, **_: shown.append(text))
+    monkeypatch.setattr("IPython.display.display", lambda text, **_: shown.append(text) or handle)
+    with Progress(2, 100) as progress:  # one output of the cell, which is text and no widget
+        progress.update(50, 0.5, 0.9)
+    assert {name for text in shown for name in text} == {"text/plain"}
 
 
 # --- Starting -----------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_digits_are_in_the_row_of_their_class(small_mnist: Splits) -> None:
     assert [text.get_text() for text in axes.get_yticklabels()] == [str(label) for label in range(10)]
     assert list(axes.get_yticks()) == [28 * label + 14 for label in range(10)]
     assert axes.get_ylabel() == "label"
+    assert axes.get_position().bounds == pytest.approx((0, 0, 1, 1))
     assert axes.images[0].get_cmap().name == "gray"
 
 

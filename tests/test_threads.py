@@ -1,7 +1,6 @@
 """The number of threads: what bounds it, how it is chosen, where it is kept, and what a slow epoch is told."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,14 +105,23 @@ def test_affinity_bounds_the_cores_and_a_system_without_it_has_all(
     assert available_cores(tmp_path) == 12
 
 
-def sleeper(seconds: dict[int, float], calls: list[int]) -> Callable[[], None]:
-    """A step that takes so long with each number of threads, and notes with which it was called."""
+class Clock:
+    """A clock that goes on only while a step is under way."""
 
-    def step() -> None:
-        calls.append(torch.get_num_threads())
-        time.sleep(seconds[torch.get_num_threads()])
+    def __init__(self) -> None:
+        self.now = 0.0
 
-    return step
+    def perf_counter(self) -> float:
+        return self.now
+
+    def step(self, seconds: dict[int, float], calls: list[int]) -> Callable[[], None]:
+        """Return a step that takes so long with each number of threads, and notes with which it was called."""
+
+        def step() -> None:
+            calls.append(torch.get_num_threads())
+            self.now += seconds[torch.get_num_threads()]
+
+        return step
 
 
 @pytest.mark.usefixtures("four_cores")
@@ -124,29 +132,29 @@ def sleeper(seconds: dict[int, float], calls: list[int]) -> Callable[[], None]:
         ({1: 0.02, 2: 0.01, 4: 0.012}, 2, {1, 2, 4}),
         ({1: 0.020, 2: 0.0195, 4: 0.0195}, 1, {1, 2, 4}),  # not worth a thread more
         ({1: 0.01, 2: 0.1}, 1, {1, 2}),  # a neighbour is busy: four are not even tried
+        ({1: 3.0, 2: 9.0}, 1, {1, 2}),  # steps that take longer than the trial: one each
     ],
 )
 def test_the_fastest_number_is_chosen(
     seconds: dict[int, float], best: int, tried: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.3)
-    calls: list[int] = []
-    start = time.perf_counter()
-    number, reason = choose_threads(sleeper(seconds, calls), 10_000)
-    assert time.perf_counter() - start < 1.5
+    clock, calls = Clock(), []
+    monkeypatch.setattr(threads, "time", clock)
+    number, reason = choose_threads(clock.step(seconds, calls), 10_000)
     assert (number, set(calls)) == (best, tried)
     assert reason.startswith("of 4; milliseconds a step just now with 1: ") and reason.count(":") == len(tried)
+    assert clock.now <= threads.TRIAL_SECONDS + sum(seconds.values())  # a step more for each number
     assert torch.get_num_threads() == 4  # as it was
 
 
 def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    assert choose_threads(sleeper({}, calls), 28) == (1, "the run is too short for a trial")
+    assert choose_threads(Clock().step({}, calls), 28) == (1, "the run is too short for a trial")
     monkeypatch.setattr(threads, "available_cores", lambda: 1)
-    assert choose_threads(sleeper({}, calls), 10_000) == (1, "all that this process may use")
+    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "all that this process may use")
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     with in_threads(1):  # OMP_NUM_THREADS=1
-        assert choose_threads(sleeper({}, calls), 10_000)[0] == 1
+        assert choose_threads(Clock().step({}, calls), 10_000)[0] == 1
     assert calls == []
 
 
