@@ -11,7 +11,7 @@ from helpers.engine.ruling import THIN, TOUCHING, bars_between, ruled_lines
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
 REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that
-WIDE = 1.8  # of its height: no digit is as wide
+WIDE = 2.2  # of its height: no digit is as wide
 HAZE = 2.0  # how many times the area of half a mark's contrast that of a fifth is, where the mark is no ink
 BLOB = 0.65  # of a mark's longer side: what is thicker was not drawn by strokes
 
