@@ -98,7 +98,8 @@ def has_sheet(tone: np.ndarray, wide: int) -> bool:
     holes, _ = ndimage.label(np.pad(~tone, 1, constant_values=True))
     filled = (holes != holes[0, 0])[1:-1, 1:-1]
     core = ndimage.grey_opening(filled.view(np.uint8), wide, mode="constant") > 0
-    return core.any() and tone[core].mean() > 0.8
+    apart = not any(side.any() for side in sides(tone))  # a bold digit may be as wide at some place
+    return core.any() and tone[core].mean() > 0.8 and tone[core].sum() > (0.85 if apart else 0) * tone.sum()
 
 
 def skewness(light: np.ndarray) -> float:
