@@ -10,8 +10,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.engine.ink import INK, contrast_with_paper
-from helpers.engine.marks import WIDE, marks_of, thickened
+from helpers.engine.grouping import WIDE
+from helpers.engine.ink import INK, contrast_with_paper, thickened
+from helpers.engine.marks import marks_of
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph

@@ -140,3 +140,20 @@ def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
     quiet = contrast[contrast < INK * contrast.max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
     return np.maximum(contrast, 0), max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
+
+
+def thickened(ink: np.ndarray) -> np.ndarray:
+    """Return ``ink`` ``(H, W)`` drawn anew with a pen of a tenth of its size, where its own is thinner than 6% of it.
+
+    MNIST's pens are as thick, and a hair line would fade when it is scaled down. A stroke's width is four times the
+    mean distance to its edge.
+    """
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    size = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    stroke = np.pad(ink > ink.max() / 2, 1)
+    width = 4 * ndimage.distance_transform_edt(stroke)[stroke].mean() - 1
+    radius = round((0.1 * size - width) / 2)
+    if width >= 0.06 * size or radius < 1:
+        return ink
+    pen = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) < radius + 0.5
+    return ndimage.grey_dilation(np.pad(ink, radius), footprint=pen)

@@ -88,7 +88,7 @@ function strokeWidth({ width, ink, top, left, cutHeight, cutWidth }) {
 }
 
 /** Return the ink drawn anew with a pen of a tenth of its size where its own is very thin, as thickened in
-    helpers/engine/marks.py: a hair line would fade when it is scaled down, and MNIST has none. */
+    helpers/engine/ink.py: a hair line would fade when it is scaled down, and MNIST has none. */
 function thickened(cut) {
   const size = Math.max(cut.cutHeight, cut.cutWidth);
   const own = strokeWidth(cut);
