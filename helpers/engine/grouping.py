@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
+MOST_PIECES = 2  # a five has its bar apart, a four its second stroke
+PIECE = 0.015  # of a digit's area: smaller pieces are specks
 WIDE = 2.2  # of its height: no digit is as wide
 
 
@@ -82,3 +86,9 @@ def belongs(piece: Mark, mark: Mark) -> bool:
     if piece.longer > 0.6 * size:
         return overlap_x > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
     return piece.gap(mark) < (0.2 if piece.longer > SPECK * size else 0.1) * size
+
+
+def pieces_of(mark: Mark, labels: np.ndarray) -> int:
+    """Return how many pieces lie apart in ``mark``: what is drawn by more than two is a face, a crossword, a text."""
+    areas = np.bincount(labels[np.isin(labels, mark.labels)])
+    return int((areas > PIECE * areas.sum()).sum())
