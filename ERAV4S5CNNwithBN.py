@@ -99,9 +99,20 @@ def run(options: argparse.Namespace) -> None:
     print(f"written to {options.results}: history.json, model.pt and, to look at, results.png")
 
 
-def predict_pictures(options: argparse.Namespace) -> None:
-    """Print what the trained network reads on each picture, and draw what it was shown beside its answer."""
-    read = [found for path in options.predict for found in digits_in(path)]
+def predict_pictures(options: argparse.Namespace) -> int:
+    """Print what the trained network reads on each picture, and draw what it was shown beside its answer.
+
+    Pictures that cannot be read are told in a line each. Returns the script's status: 0, or 2 where there were any.
+    """
+    read, status = [], 0
+    for path in options.predict:
+        try:
+            read += digits_in(path)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+    if not read:
+        return status
     names, pictures, digits = zip(*read, strict=True)
     images = torch.stack([digit.image for digit in digits])
     model = RECIPES[options.recipe].model()
@@ -123,6 +134,7 @@ def predict_pictures(options: argparse.Namespace) -> None:
         print(f"written: {figure}" + (f" (the first {MOST_DRAWN} digits)" if len(digits) > MOST_DRAWN else ""))
     except OSError as error:  # the answers are what was asked for
         print(f"no figure: {error}", file=sys.stderr)
+    return status
 
 
 def weights_of(recipe: str) -> Path:
@@ -152,7 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = parse_arguments(arguments)
     try:
-        predict_pictures(options) if options.predict else run(options)
+        if options.predict:
+            return predict_pictures(options)
+        run(options)
     except BrokenPipeError:
         stop_printing()
         return 141

@@ -10,8 +10,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.engine.ink import INK, contrast_with_paper
-from helpers.engine.marks import WIDE, marks_of, thickened
+from helpers.engine.grouping import MOST_PIECES, WIDE, pieces_of
+from helpers.engine.ink import INK, contrast_with_paper, thickened
+from helpers.engine.marks import marks_of
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
@@ -97,6 +98,8 @@ def digits_on(picture: Image.Image) -> list[Digit]:
         raise ValueError(f"{size} is blank: give one with a digit")
     if all(mark.width > WIDE * mark.height for mark in groups):
         raise ValueError(f"{size} shows no digit but a mark far wider than high: give one with a digit")
+    if all(pieces_of(mark, labels) > MOST_PIECES for mark in groups):
+        raise ValueError(f"{size} shows no digit but many marks apart: give one with a digit")
     digits = []
     for mark in groups:
         own = np.isin(labels, mark.labels)

@@ -12,7 +12,7 @@ import nbconvert
 import nbformat
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from conftest import ROOT, Splits
@@ -192,6 +192,10 @@ def drawings(images: Tensor) -> Iterator[Image.Image]:
         pad = Image.new("L", (280, 280), 0)
         left, top = torch.randint(0, 281 - side, (2,), generator=draw).tolist()
         pad.paste(digit.filter(width) if width else digit, (left, top))
+        yield pad
+    for width in (8, 12):  # the thinnest pen, and a thin one, whose strokes are thickened
+        pad = Image.new("L", (280, 280), 0)
+        ImageDraw.Draw(pad).line([(60, 40), (200, 45), (110, 245)], fill=255, width=width, joint="curve")
         yield pad
 
 

@@ -133,6 +133,12 @@ def framed(image: torch.Tensor, width: int, colour: int = 0) -> Image.Image:
     return picture
 
 
+def boxed(image: torch.Tensor) -> Image.Image:
+    picture = Image.fromarray(drawn(image).astype(np.uint8))
+    ImageDraw.Draw(picture).rectangle([14, 14, SIDE - 15, SIDE - 15], outline=(30,) * 3, width=4)
+    return picture
+
+
 def on_a_table(image: torch.Tensor) -> Image.Image:
     table = np.full((SIDE + 80, SIDE + 120, 3), (95, 70, 50), np.float32)
     table[40:-40, 60:-60] = drawn(image)
@@ -160,11 +166,15 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "light that falls off": lambda image: saved(drawn(image) * slope(0.4)),
     "vignette": lambda image: saved(drawn(image) * vignette(0.4)),
     "cast shadow": lambda image: saved(drawn(image) * cast_shadow()),
-    "night": lambda image: saved(drawn(image), 25),
+    "night": lambda image: saved(drawn(image), 45),
     "chalk": lambda image: saved(drawn(image, np.float32((40, 70, 55)), np.float32((220, 220, 215))) * slope(0.6), 6),
     "squares": lambda image: saved(drawn(image, ruled((120, 150, 200), True))),
     "dark lines": lambda image: saved(drawn(image, ruled((60, 60, 70), False))),
     "yellow marker": lambda image: saved(drawn(image, np.float32((240, 240, 238)), np.float32((250, 235, 60)))),
+    "green on pink": lambda image: Image.fromarray(
+        drawn(image, np.float32((240, 180, 200)), np.float32((180, 240, 200))).astype(np.uint8)
+    ),
+    "box of a form": boxed,
     "frame": lambda image: framed(image, 6),
     "grey frame": lambda image: framed(image, 2, 160),
     "table": on_a_table,
@@ -215,6 +225,16 @@ EMPTY = {
     "blank squares": lambda: saved(ruled((120, 150, 200), True)),
     "blank on a table": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8)),
 }
+
+
+def test_a_drawn_face_is_no_digit(one_thread: None) -> None:
+    face = Image.new("RGB", (SIDE, SIDE), "white")
+    draw = ImageDraw.Draw(face)
+    draw.arc([70, 30, 170, 130], 180, 360, fill="black", width=16)
+    for left in (90, 130):
+        draw.line([left, 90, left + 20, 88], fill="black", width=6)
+    with pytest.raises(ValueError, match="240x240 pixels shows no digit but many marks apart: give one with a digit"):
+        to_mnist(face)
 
 
 @pytest.mark.parametrize("sheet", EMPTY)

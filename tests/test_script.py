@@ -107,8 +107,15 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     printed = capsys.readouterr().out.splitlines()
     assert [line.partition(", digit ")[2][:9] for line in printed[1:3]] == ["1 of 2: 7", "2 of 2: 7"]
     Image.new("L", (50, 40), 255).save(tmp_path / "blank.png")
-    assert small_script("--predict", paper, tmp_path / "blank.png") == 2
-    assert f"error: {tmp_path / 'blank.png'}: the picture of 50x40 pixels is blank" in capsys.readouterr().err
+    blank, none = tmp_path / "blank.png", tmp_path / "none.png"
+    assert small_script("--predict", blank, paper, none, paper, "--weights", committed) == 2
+    out, err = capsys.readouterr()
+    assert [line.split(" (")[0] for line in out.splitlines()[1:3]] == [f"{paper}: 7"] * 2
+    told = [f"error: {blank}: the picture of 50x40 pixels is blank", f"error: {none} cannot be read"]
+    assert [line.startswith(start) for line, start in zip(err.splitlines(), told, strict=True)] == [True, True]
+    assert small_script("--predict", blank) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
 
 
 def test_what_is_printed_about_a_picture_is_what_the_network_says(

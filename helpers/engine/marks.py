@@ -1,69 +1,16 @@
 """Marks on a picture: connected ink, told apart into strokes of digits, ruled lines, frames, table and dust."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
+from helpers.engine.grouping import Mark, group
 from helpers.engine.ink import INK, is_frame
 from helpers.engine.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
-SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
 REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that
-WIDE = 1.8  # of its height: no digit is as wide
 HAZE = 2.0  # how many times the area of half a mark's contrast that of a fifth is, where the mark is no ink
 BLOB = 0.65  # of a mark's longer side: what is thicker was not drawn by strokes
-
-
-@dataclass
-class Mark:
-    """Connected ink: its labels and the rows and columns of its box."""
-
-    labels: list[int]
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def longer(self) -> int:
-        return max(self.height, self.width)
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def gap(self, other: "Mark") -> int:
-        """Return the pixels between two boxes, along the axis where they are further apart; 0 where they overlap."""
-        return max(
-            self.top - other.bottom, other.top - self.bottom, self.left - other.right, other.left - self.right, 0
-        )
-
-    def around(self, other: "Mark") -> bool:
-        return (
-            self.top <= other.top
-            and self.bottom >= other.bottom
-            and self.left <= other.left
-            and self.right >= other.right
-        )
-
-    def joined(self, other: "Mark") -> "Mark":
-        return Mark(
-            self.labels + other.labels,
-            min(self.top, other.top),
-            max(self.bottom, other.bottom),
-            min(self.left, other.left),
-            max(self.right, other.right),
-        )
 
 
 def is_no_digit(ink: np.ndarray) -> bool:
@@ -74,23 +21,6 @@ def is_no_digit(ink: np.ndarray) -> bool:
     holes, number = ndimage.label(~padded)
     areas = np.bincount(holes.ravel())[2:] if number > 1 else np.zeros(0)
     return (areas > 0.005 * ink.size).sum() > 4
-
-
-def thickened(ink: np.ndarray) -> np.ndarray:
-    """Return ``ink`` ``(H, W)`` drawn anew with a pen of a tenth of its size, where its own is thinner than 6% of it.
-
-    MNIST's pens are as thick, and a hair line would fade when it is scaled down. A stroke's width is four times the
-    mean distance to its edge.
-    """
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    size = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    stroke = np.pad(ink > ink.max() / 2, 1)
-    width = 4 * ndimage.distance_transform_edt(stroke)[stroke].mean() - 1
-    radius = round((0.1 * size - width) / 2)
-    if width >= 0.06 * size or radius < 1:
-        return ink
-    pen = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) < radius + 0.5
-    return ndimage.grey_dilation(np.pad(ink, radius), footprint=pen)
 
 
 def is_haze(contrast: np.ndarray, mark: Mark, labels: np.ndarray) -> bool:
@@ -120,34 +50,6 @@ def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
     reach = round(REACH * max(labels.shape))
     filled = ndimage.binary_fill_holes(ndimage.maximum_filter(line, 2 * reach + 1))
     return any(filled[labels[ring.box] == m.labels[0]].mean() > 0.95 for m in inner if m.longer > 0.25 * ring.longer)
-
-
-def group(marks: list[Mark]) -> list[Mark]:
-    """Join the marks that make one digit: overlapping boxes, and pieces small or near enough beside a larger mark."""
-    marks = sorted(marks, key=lambda mark: -mark.longer)
-    groups: list[Mark] = []
-    for mark in marks:
-        near = [other for other in groups if belongs(mark, other)]
-        if near:
-            nearest = min(near, key=mark.gap)
-            groups[groups.index(nearest)] = nearest.joined(mark)
-        elif mark.longer >= SPECK * 2 * marks[0].longer:
-            groups.append(mark)
-    highest = max((mark.height for mark in groups), default=0)
-    groups = [mark for mark in groups if mark.width < WIDE * mark.height or mark.height > 0.5 * highest]
-    return sorted(groups, key=lambda mark: mark.left)
-
-
-def belongs(piece: Mark, mark: Mark) -> bool:
-    """Tell whether ``piece`` is part of the digit whose larger part is ``mark``."""
-    size = mark.longer
-    overlap_x = min(piece.right, mark.right) - max(piece.left, mark.left)
-    overlap_y = min(piece.bottom, mark.bottom) - max(piece.top, mark.top)
-    if overlap_x > 0 and overlap_y > 0 and overlap_x * overlap_y > 0.25 * piece.width * piece.height:
-        return True
-    if piece.longer > 0.6 * size:
-        return overlap_x > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
-    return piece.gap(mark) < (0.2 if piece.longer > SPECK * size else 0.1) * size
 
 
 def marks_of(contrast: np.ndarray, grain: float) -> tuple[list[Mark], np.ndarray]:

@@ -1,11 +1,14 @@
-/* From a drawing to MNIST's form, as to_mnist in helpers/prediction.py does it for a picture: the ink is cut out, its
-   longer side scaled to 20 pixels, and its centre of mass put into the centre of 28x28. */
+/* From a drawing to MNIST's form, as to_mnist in helpers/prediction.py does it for a picture: the ink is cut out, very
+   thin strokes are thickened, its longer side is scaled to 20 pixels, and its centre of mass put into the centre of
+   28x28. */
 
 "use strict";
 
 const SIDE = 28; // pixels: of the image
 const INK_SIDE = 20; // of the box that a digit is scaled to
 const INK = 0.25; // of the strongest contrast with the paper: what is fainter is paper, not ink
+const THIN = 0.06; // of the digit's longer side: a thinner stroke is drawn anew with a pen of PEN
+const PEN = 0.1;
 
 /** Round half to even, as Python does. */
 function roundHalfToEven(value) {
@@ -56,6 +59,59 @@ function findInk(picture) {
   return { width, ink, top, left, cutHeight: bottom - top + 1, cutWidth: right - left + 1 };
 }
 
+/** Return the squared distance of a pixel of the stroke to the nearest one that is none, or lies outside of the box. */
+function squaredDistance(isStroke, y, x) {
+  let nearest = Infinity;
+  for (let far = 1; far * far < nearest; far++) {
+    for (let along = -far; along <= far; along++) {
+      for (const [down, right] of [[far, along], [-far, along], [along, far], [along, -far]]) {
+        if (!isStroke(y + down, x + right)) nearest = Math.min(nearest, down * down + right * right);
+      }
+    }
+  }
+  return nearest;
+}
+
+/** Return the width of the strokes: four times the mean distance to their edge. */
+function strokeWidth({ width, ink, top, left, cutHeight, cutWidth }) {
+  const isStroke = (y, x) =>
+    y >= 0 && y < cutHeight && x >= 0 && x < cutWidth && ink[(top + y) * width + left + x] > 0.5;
+  let [sum, count] = [0, 0];
+  for (let y = 0; y < cutHeight; y++) {
+    for (let x = 0; x < cutWidth; x++) {
+      if (!isStroke(y, x)) continue;
+      sum += Math.sqrt(squaredDistance(isStroke, y, x));
+      count++;
+    }
+  }
+  return (4 * sum) / count - 1;
+}
+
+/** Return the ink drawn anew with a pen of a tenth of its size where its own is very thin, as thickened in
+    helpers/engine/ink.py: a hair line would fade when it is scaled down, and MNIST has none. */
+function thickened(cut) {
+  const size = Math.max(cut.cutHeight, cut.cutWidth);
+  const own = strokeWidth(cut);
+  const radius = roundHalfToEven((PEN * size - own) / 2);
+  if (own >= THIN * size || radius < 1) return cut;
+  const [cutHeight, cutWidth] = [cut.cutHeight + 2 * radius, cut.cutWidth + 2 * radius];
+  const ink = new Float64Array(cutHeight * cutWidth);
+  for (let y = 0; y < cut.cutHeight; y++) {
+    for (let x = 0; x < cut.cutWidth; x++) {
+      const value = cut.ink[(cut.top + y) * cut.width + cut.left + x];
+      if (value === 0) continue;
+      for (let down = -radius; down <= radius; down++) {
+        for (let right = -radius; right <= radius; right++) {
+          if (Math.hypot(down, right) >= radius + 0.5) continue;
+          const at = (y + radius + down) * cutWidth + x + radius + right;
+          ink[at] = Math.max(ink[at], value);
+        }
+      }
+    }
+  }
+  return { width: cutWidth, ink, top: 0, left: 0, cutHeight, cutWidth };
+}
+
 /** Return for each of newSide pixels the old ones that it is made of: a triangle of weights, wide enough to smooth.
 
     This is torch.nn.functional.interpolate(mode="bilinear", antialias=True) along one axis. */
@@ -103,12 +159,16 @@ function offset(centre, side) {
 
 /** Return the 784 pixels of what is drawn, and how they came about; null where nothing is drawn. */
 function toMnist(picture) {
-  const cut = findInk(picture);
-  if (cut === null) return null;
+  const found = findInk(picture);
+  if (found === null) return null;
+  const drawn = thickened(found);
+  const [padTop, padLeft] = [(drawn.cutHeight - found.cutHeight) / 2, (drawn.cutWidth - found.cutWidth) / 2];
+  const { cutHeight, cutWidth } = drawn;
+  const cut = { top: found.top - padTop, left: found.left - padLeft, cutHeight, cutWidth }; // on the picture
   const scale = INK_SIDE / Math.max(cut.cutHeight, cut.cutWidth);
   const height = Math.max(1, roundHalfToEven(cut.cutHeight * scale));
   const width = Math.max(1, roundHalfToEven(cut.cutWidth * scale));
-  const scaled = resizeInk(cut, height, width);
+  const scaled = resizeInk(drawn, height, width);
   let [mass, massY, massX] = [0, 0, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {

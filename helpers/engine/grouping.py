@@ -1,0 +1,94 @@
+"""Connected ink and its box, and which pieces of it make one digit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
+MOST_PIECES = 2  # a five has its bar apart, a four its second stroke
+PIECE = 0.015  # of a digit's area: smaller pieces are specks
+WIDE = 2.2  # of its height: no digit is as wide
+
+
+@dataclass
+class Mark:
+    """Connected ink: its labels and the rows and columns of its box."""
+
+    labels: list[int]
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def longer(self) -> int:
+        return max(self.height, self.width)
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def gap(self, other: "Mark") -> int:
+        """Return the pixels between two boxes, along the axis where they are further apart; 0 where they overlap."""
+        return max(
+            self.top - other.bottom, other.top - self.bottom, self.left - other.right, other.left - self.right, 0
+        )
+
+    def around(self, other: "Mark") -> bool:
+        return (
+            self.top <= other.top
+            and self.bottom >= other.bottom
+            and self.left <= other.left
+            and self.right >= other.right
+        )
+
+    def joined(self, other: "Mark") -> "Mark":
+        return Mark(
+            self.labels + other.labels,
+            min(self.top, other.top),
+            max(self.bottom, other.bottom),
+            min(self.left, other.left),
+            max(self.right, other.right),
+        )
+
+
+def group(marks: list[Mark]) -> list[Mark]:
+    """Join the marks that make one digit: overlapping boxes, and pieces small or near enough beside a larger mark."""
+    marks = sorted(marks, key=lambda mark: -mark.longer)
+    groups: list[Mark] = []
+    for mark in marks:
+        near = [other for other in groups if belongs(mark, other)]
+        if near:
+            nearest = min(near, key=mark.gap)
+            groups[groups.index(nearest)] = nearest.joined(mark)
+        elif mark.longer >= SPECK * 2 * marks[0].longer:
+            groups.append(mark)
+    highest = max((mark.height for mark in groups), default=0)
+    groups = [mark for mark in groups if mark.width < WIDE * mark.height or mark.height > 0.5 * highest]
+    return sorted(groups, key=lambda mark: mark.left)
+
+
+def belongs(piece: Mark, mark: Mark) -> bool:
+    """Tell whether ``piece`` is part of the digit whose larger part is ``mark``."""
+    size = mark.longer
+    overlap_x = min(piece.right, mark.right) - max(piece.left, mark.left)
+    overlap_y = min(piece.bottom, mark.bottom) - max(piece.top, mark.top)
+    if overlap_x > 0 and overlap_y > 0 and overlap_x * overlap_y > 0.25 * piece.width * piece.height:
+        return True
+    if piece.longer > 0.6 * size:
+        return overlap_x > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
+    return piece.gap(mark) < (0.2 if piece.longer > SPECK * size else 0.1) * size
+
+
+def pieces_of(mark: Mark, labels: np.ndarray) -> int:
+    """Return how many pieces lie apart in ``mark``: what is drawn by more than two is a face, a crossword, a text."""
+    areas = np.bincount(labels[np.isin(labels, mark.labels)])
+    return int((areas > PIECE * areas.sum()).sum())
