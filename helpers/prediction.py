@@ -10,9 +10,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.engine.grouping import MOST_PIECES, WIDE, pieces_of
-from helpers.engine.ink import INK, contrast_with_paper, thickened
-from helpers.engine.marks import marks_of
+from helpers.engine.pictures.grouping import MOST_PIECES, WIDE, pieces_of
+from helpers.engine.pictures.ink import INK, contrast_with_paper, thickened
+from helpers.engine.pictures.marks import marks_of
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
