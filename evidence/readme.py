@@ -117,7 +117,7 @@ def candidates(name: str, summary: dict[str, dict]) -> str:
 
 
 def speed() -> str:
-    """Return a table for each machine that the benchmark was run on."""
+    """Return a table for each run of the benchmark, of a whole or of one part."""
     parts = []
     benchmark = read_json("benchmark")
     for kind, measured in sorted(benchmark.items()):
@@ -132,6 +132,8 @@ def speed() -> str:
             lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
             if "sprint" in measured[name]["median"]:
                 lines.append(f"| {label}, sprint recipe | {' | '.join(compare(measured[name], 'sprint'))} |")
+        if not lines[2:]:
+            continue  # a part that the figure shows
         quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
         rounds = measured["settings"]["rounds"]
         parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]

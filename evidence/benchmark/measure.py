@@ -124,7 +124,6 @@ class Report:
         old = self.content.get(kind, {})
         if all(old.get(name) == value for name, value in self.part.items()):
             self.part = old
-        self.replaces = bool(old) and self.part is not old
         self.content[kind] = self.part
         self.printed: set[tuple[str, str]] = set()
 
