@@ -56,6 +56,8 @@ BATCH_NORM = SOLUTIONS[0][0]
      "mean, var = x.mean((0, 2, 3)).detach(), x.var((0, 2, 3), unbiased=False).detach()", "gradient of the input"),
     ("* n / (n - 1)", "", "it stores the variance over n − 1"),
     ("momentum=0.1", "momentum=0.9", "it keeps nine tenths of the old value"),
+    ("* x + shift.view(1, -1, 1, 1)", "* x[:, :, 1:] + shift.view(1, -1, 1, 1)",
+     "a batch (4, 3, 5, 5) comes out as (4, 3, 4, 5)"),
     ("momentum=0.1", "momentum=0.2", "running_mean is not what it should be"),
     ("mean, var = self.running_mean, self.running_var", "mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3))",
      "in eval mode it should normalise by what it has stored"),

@@ -727,6 +727,13 @@ def wordless(toy: Toy, x: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+def test_an_operation_is_written_with_its_sizes_and_what_is_not_usual():
+    operations = {row.name: row.operation for row in layer_table(Net())}
+    assert operations["conv1.2"] == "BatchNorm2d(8)" and operations["pool1.1"] == "Dropout(0.25)"
+    (row,) = layer_table(nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1, dilation=2)), input_size=(1, 9, 9))
+    assert row.operation == "Conv2d(1, 2, 3, stride=2, padding=1, dilation=2)"
+
+
 def test_the_table_uses_the_rule_that_the_notebook_shows(monkeypatch):
     calls = []
 

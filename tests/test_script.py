@@ -135,6 +135,17 @@ def test_what_is_printed_about_a_picture_is_what_the_network_says(
     ]
 
 
+def test_the_figure_of_many_digits_shows_the_first_ones(
+    small_script: Callable[..., int], mnist: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    paper, figure = tmp_path / "picture.png", tmp_path / "predictions.png"
+    Image.fromarray(255 - mnist[1].images[8].numpy()).save(paper)
+    for most, says in ((2, ""), (1, " (the first 1 digits)")):
+        monkeypatch.setattr(script, "MOST_DRAWN", most)
+        assert small_script("--predict", paper, paper, "--results", tmp_path) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"written: {figure}{says}"
+
+
 def test_ctrl_c_says_how_to_go_on_where_one_can(
     small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
