@@ -23,15 +23,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Interrupt(nullcontext):
-    """Stands in for progress and stops the run after so many epochs, as Ctrl-C would."""
+    """Stands in for progress: keeps what is said, and stops the run after so many epochs, as Ctrl-C would."""
 
     def __init__(self, *after: int) -> None:
         super().__init__()
         self.after = after
+        self.lines: list[str] = []
 
     def update(self, *_: float) -> None: ...
 
-    def note(self, line: str) -> None: ...
+    def note(self, line: str) -> None:
+        self.lines.append(line)
 
     def epoch(self, history: History) -> None:
         if history.num_epochs in self.after:

@@ -34,17 +34,6 @@ SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.02)
 SOURCES = [path for path in ROOT.rglob("*.py") if not {".venv", "runs"} & set(path.relative_to(ROOT).parts)]
 
 
-class Notes(Interrupt):
-    """Stands in for progress and keeps what is said."""
-
-    def __init__(self, *after: int) -> None:
-        super().__init__(*after)
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
-
-
 # --- Encodings and consoles ---------------------------------------------------------------------------------------
 
 
@@ -235,7 +224,7 @@ def test_what_changes_only_the_last_bits_is_said_and_goes_on(small_mnist: Splits
     minor = ".".join(python.split(".")[:2])
     content["history"]["versions"]["python"] = f"{minor}.99"
     save_tensors(path, content)
-    notes = Notes()
+    notes = Interrupt()
     again = {"device": "cpu", "checkpoint": path, "resume": True, "progress": notes}
     assert fit(SHORT.model(), *small_mnist, SHORT, **again).num_epochs == 2
     (line,) = notes.lines

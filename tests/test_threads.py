@@ -25,17 +25,6 @@ def tiny_mnist(mnist: Splits) -> Splits:
     return head(mnist[0], 50), head(mnist[1], 50)
 
 
-class Notes(Interrupt):
-    """Stands in for progress and keeps what is said."""
-
-    def __init__(self, *after: int) -> None:
-        super().__init__(*after)
-        self.lines: list[str] = []
-
-    def note(self, line: str) -> None:
-        self.lines.append(line)
-
-
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as may be used, and PyTorch's own number, whatever this machine has."""
@@ -171,7 +160,7 @@ def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pyt
     monkeypatch.setattr(threads, "SHORT_STEPS", 0)
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.1)
     monkeypatch.setattr(threads, "WORTH", 0.0)  # one thread, whatever is faster
-    tried, notes = SHORT.model(), Notes()
+    tried, notes = SHORT.model(), Interrupt()
     state = torch.get_rng_state()
     chosen = fit(tried, *tiny_mnist, replace(SHORT, num_epochs=1), device="cpu", progress=notes)
     (line,) = notes.lines
@@ -188,7 +177,7 @@ def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pyt
 def test_a_run_computes_with_the_threads_it_says(tiny_mnist: Splits) -> None:
     seen = []
 
-    class Looks(Notes):
+    class Looks(Interrupt):
         def epoch(self, history: History) -> None:
             seen.append(torch.get_num_threads())
 
@@ -208,35 +197,35 @@ def test_a_number_of_threads_without_cores_for_them_is_refused(
 def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_mnist: Splits, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
 
-    def go_on(notes: Notes, **changes: int) -> History:
+    def go_on(notes: Interrupt, **changes: int) -> History:
         return fit(SHORT.model(), *tiny_mnist, SHORT, device="cpu", checkpoint=path, progress=notes, **changes)
 
     with pytest.raises(KeyboardInterrupt):
-        go_on(Notes(1), threads=2)
+        go_on(Interrupt(1), threads=2)
     begun = load_tensors(path)
     assert begun["history"]["threads"] == 2
-    assert go_on(notes := Notes(), resume=True).threads == 2
+    assert go_on(notes := Interrupt(), resume=True).threads == 2
     assert notes.lines == []
 
     save_tensors(path, begun)
-    assert go_on(notes := Notes(), resume=True, threads=1).threads == 1
+    assert go_on(notes := Interrupt(), resume=True, threads=1).threads == 1
     (line,) = notes.lines
     assert line.startswith("going on from ") and line.endswith("the last bits may differ: threads was 2 and is 1")
 
     begun["history"]["threads"] = 64  # of a larger machine
     save_tensors(path, begun)
-    assert go_on(notes := Notes(), resume=True).threads == 4
+    assert go_on(notes := Interrupt(), resume=True).threads == 4
     assert notes.lines[0].endswith("threads was 64 and is 4")
 
     del begun["history"]["threads"]  # as checkpoints were before
     save_tensors(path, begun)
-    assert go_on(notes := Notes(), resume=True).threads == 1
+    assert go_on(notes := Interrupt(), resume=True).threads == 1
     assert notes.lines == ["CPU threads: 1 (the run is too short for a trial)"]
 
     begun["history"]["threads"] = "two"
     save_tensors(path, begun)
     with pytest.raises(ValueError, match="threads of its history is 'two'"):
-        go_on(Notes(), resume=True)
+        go_on(Interrupt(), resume=True)
 
 
 def test_the_script_takes_threads_and_keeps_them(
@@ -254,7 +243,7 @@ def test_a_slow_epoch_is_told_once_why_and_what_to_do(monkeypatch: pytest.Monkey
     seconds = [2.0, 5.9, 6.2, 20.0, 1.0]  # 5.9 is less than three times 2.0
     ticks = iter([time for epoch in seconds for time in (0.0, epoch)])
     monkeypatch.setattr(run.time, "perf_counter", lambda: next(ticks))
-    history, notes = History({"lr": 1.0}, "cpu", {}), Notes()
+    history, notes = History({"lr": 1.0}, "cpu", {}), Interrupt()
     run.run_epochs(lambda order_seed, report: (1.0, 0.5, 1.0, 0.5), history, 5, 1, lambda history: None, notes)
     (line,) = notes.lines
     assert line.startswith("epoch 3 took 3.1 times as long as the fastest: ") and "one thread" in line
