@@ -39,8 +39,9 @@ def one_seed(values: dict[str, float]) -> tuple[float, float]:
 def summarise(records: list[dict]) -> dict[str, dict]:
     """Return for each variant its final and best test accuracy, its final train accuracy, and the paired difference.
 
-    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none. In
-    a study on validation images these take the place of the test images.
+    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
+    Where the runs recorded them, the accuracies on distorted test images follow. In a study on validation images
+    these take the place of the test images.
     """
     by_variant: dict[str, dict[int, dict]] = {}
     for record in records:
@@ -54,6 +55,11 @@ def summarise(records: list[dict]) -> dict[str, dict]:
             "best": interval([max(run["test_accuracy"]) for run in runs.values()]),
             "train": interval([run["train_accuracy"][-1] for run in runs.values()]),
         }
+        records = list(runs.values())
+        if all("distorted" in run for run in records):
+            summary[variant]["distorted"] = {
+                change: interval([run["distorted"][change] for run in records]) for change in records[0]["distorted"]
+            }
         if runs is not baseline:
             shared = sorted(final.keys() & baseline.keys())
             differences = [final[seed] - baseline[seed]["test_accuracy"][-1] for seed in shared]

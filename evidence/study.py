@@ -20,16 +20,16 @@ from torch.distributed.run import main as torchrun
 
 from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
 from evidence.intervals import plot_intervals, summarise, to_markdown
-from helpers.data import Split, load_mnist
+from helpers.data import Batches, Split, load_mnist
 from helpers.engine.console import suit_any_console
 from helpers.engine.device import choose_device
 from helpers.engine.files import atomic_write
-from helpers.engine.threads import available_cores
+from helpers.engine.threads import available_cores, in_threads
+from helpers.inspection import distortions
 from helpers.plots import save_figure
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
-from helpers.training import fit
+from helpers.training import EVALUATION_BATCH, evaluate, fit
 
-VALIDATION_IMAGES = 5000
 DECIMALS = 6
 
 
@@ -37,13 +37,13 @@ DECIMALS = 6
 class Study:
     """Variants by name, the first one being what the others are compared with, each run with every seed.
 
-    With ``validation`` the runs train on 55,000 training images and are tested on the other 5,000, drawn anew
-    for each seed: what is chosen that way has not seen the test set.
+    With ``held_out`` the runs are tested on so many training images, drawn anew for each seed, and train on the
+    rest: what is chosen that way has not seen the test set.
     """
 
     variants: dict[str, Recipe]
     num_seeds: int
-    validation: bool = False
+    held_out: int = 0
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Return name and recipe of every run, all variants of one seed before the next seed."""
@@ -62,19 +62,28 @@ STUDIES = {
         },
         num_seeds=6,
     ),
-    "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, validation=True),
-    "best candidates": Study(BEST_CANDIDATES, num_seeds=5, validation=True),
+    "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, held_out=5000),
+    "best candidates": Study(BEST_CANDIDATES, num_seeds=5, held_out=5000),
     "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
 }
 
 
 def run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, device: str) -> dict:
-    """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves."""
-    if study.validation:
-        train, test = train.hold_out(VALIDATION_IMAGES, seed=recipe.seed)
+    """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves.
+
+    At its end stands the accuracy on each of ``distortions`` of the images that it is tested on.
+    """
+    if study.held_out:
+        train, test = train.hold_out(study.held_out, seed=recipe.seed)
+    model = recipe.model()
     # One-thread processes side by side finish sooner than one process with all cores.
-    history = fit(recipe.model(), train, test, recipe, device=device, threads=1)
-    record = {"variant": name, "seed": recipe.seed, **history.as_dict()}
+    history = fit(model, train, test, recipe, device=device, threads=1)
+    with in_threads(1):
+        distorted = {
+            change: evaluate(model, Batches(split, EVALUATION_BATCH, device=device))[1]
+            for change, split in distortions(test).items()
+        }
+    record = {"variant": name, "seed": recipe.seed, **history.as_dict(), "distorted": distorted}
     return {
         key: [round(number, DECIMALS) for number in value] if isinstance(value, list) else value
         for key, value in record.items()

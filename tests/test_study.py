@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from conftest import ROOT, Splits, head
 from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
 from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
-from evidence.study import STUDIES, VALIDATION_IMAGES, Study, do_share, main, read_records, run
+from evidence.study import STUDIES, Study, do_share, main, read_records, run
+from helpers.data import Batches, Split
+from helpers.engine.files import load_weights
 from helpers.engine.history import History
+from helpers.inspection import distortions
 from helpers.recipe import RECIPES
+from helpers.training import evaluate
 from tiny_study import TINY, TINY_STUDY
 
 
@@ -71,6 +76,13 @@ def test_differences_are_paired_by_seed_whatever_the_order() -> None:
     assert summary["worse"]["difference"]["sd"] == pytest.approx(statistics.stdev([-0.10, -0.10, -0.11]))
 
 
+def test_distorted_accuracies_are_summarised_where_all_runs_have_them() -> None:
+    runs = [run | {"distorted": {"blurred": share}} for run, share in zip(RECORDS[:3], (0.5, 0.6, 0.7), strict=True)]
+    summary = summarise(runs + RECORDS[3:])
+    assert summary["plain"]["distorted"] == {"blurred": interval([0.5, 0.6, 0.7])}
+    assert "distorted" not in summary["worse"] and "distorted" not in summarise(runs[:2] + RECORDS[2:])["plain"]
+
+
 def test_answers_say_what_the_interval_allows() -> None:
     worse, same = answers(summarise(RECORDS))
     assert worse.startswith("**worse**: 10.33 ± 1.43 points lower than *plain* over 3 paired seeds: a real difference")
@@ -121,8 +133,7 @@ from helpers.data import load_mnist as load_all
 
 ROUGH = Recipe(num_epochs=1, batch_size=50, lr=0.01)
 VARIANTS = {"plain": ROUGH, "no dropout": replace(ROUGH, dropout=0.0)}
-STUDIES = {"tiny": Study(VARIANTS, 2), "tiny candidates": Study(VARIANTS, 2, validation=True)}
-VALIDATION_IMAGES = 100
+STUDIES = {"tiny": Study(VARIANTS, 2), "tiny candidates": Study(VARIANTS, 2, held_out=100)}
 
 
 def load_mnist(root):
@@ -160,9 +171,8 @@ def test_the_documented_command_without_options_and_once_more(
     assert {name: content[name] for name in STUDIES} == json.loads(committed)  # the others stay
     records = content["tiny candidates"]["runs"]
     assert printed.count(", seed ") == len(records) == 4 and "| no dropout | 2 |" in printed
-    monkeypatch.setattr("evidence.study.VALIDATION_IMAGES", 100)
     variants = {"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}
-    candidates = Study(variants, 2, validation=True)
+    candidates = Study(variants, 2, held_out=100)
     for record, (name, recipe) in zip(records, candidates.runs(), strict=True):
         alone = run(candidates, name, recipe, head(mnist[0], 300), head(mnist[1], 0), "cpu")  # no test image is seen
         assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
@@ -173,14 +183,22 @@ def test_the_documented_command_without_options_and_once_more(
 
 
 def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr("evidence.study.VALIDATION_IMAGES", 200)
-    monkeypatch.setattr(
-        "evidence.study.fit", lambda model, *splits, **_: seen.append(splits[:2]) or History({}, "cpu", {})
-    )
+    seen, weights = [], ROOT / "results" / "sprint" / "model.pt"
+
+    def learn_at_once(model: nn.Module, *splits: Split, **_: object) -> History:
+        load_weights(model, weights)
+        seen.append(splits[:2])
+        return History({}, "cpu", {})
+
+    monkeypatch.setattr("evidence.study.fit", learn_at_once)
     train, recipe = head(mnist[0], 700), RECIPES["sprint"]
-    run(Study({"plain": recipe}, 1, validation=True), "plain", recipe, train, None, "cpu")
+    done = run(Study({"plain": recipe}, 1, held_out=200), "plain", recipe, train, None, "cpu")
     ((rest, held_out),) = seen
+    model = recipe.model()
+    load_weights(model, weights)
+    changed = distortions(held_out)
+    assert done["distorted"] == {name: evaluate(model, Batches(split, 200))[1] for name, split in changed.items()}
+    assert len(set(done["distorted"].values())) > 3
     assert (len(rest.labels), len(held_out.labels)) == (500, 200)
     pixels = [
         sorted(image.numpy().tobytes() for image in images)
@@ -218,13 +236,15 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
 @pytest.mark.parametrize("title", STUDIES)
 def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_on(title: str) -> None:
     runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]["runs"]
-    in_validation, in_test = (  # images that were right
-        [accuracy * num_images for run in runs for accuracy in run["test_accuracy"]]
-        for num_images in (VALIDATION_IMAGES, 10_000)
-    )
-    assert in_test == pytest.approx([round(hits) for hits in in_test], abs=1e-2)
-    of_validation = in_validation == pytest.approx([round(hits) for hits in in_validation], abs=1e-2)
-    assert of_validation == STUDIES[title].validation == ("candidates" in title)
+    num_images = STUDIES[title].held_out or 10_000
+    assert bool(STUDIES[title].held_out) == ("candidates" in title)
+    hits = [
+        accuracy * num_images
+        for run in runs
+        for accuracy in [*run["test_accuracy"], *run.get("distorted", {}).values()]
+    ]
+    assert hits == pytest.approx([round(number) for number in hits], abs=1e-2)
+    assert num_images == 10_000 or any(number % 2 for number in map(round, hits))  # of no fewer images
 
 
 def test_chosen_recipes_are_the_best_candidates_on_validation_images() -> None:
