@@ -1,4 +1,4 @@
-"""Random warps of a whole batch at once: one affine matrix for each image, one grid_sample for all."""
+"""Random changes of a whole batch at once: one affine matrix for each image, one grid_sample for all, blur, noise."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ class Augmentation:
     With probability ``crop_probability`` the central ``crop_size`` pixels are enlarged to the whole image;
     then the image is rotated by up to ``rotation`` degrees either way. Beyond the assignment: moved by up to
     ``shift`` of its side along each axis, enlarged or shrunk by up to ``zoom``, and bent, by random
-    displacements of ``elastic`` pixels (standard deviation) at 5x5 points and a smooth surface between them.
-    All are drawn for each image anew, uniformly but for the last; what comes from outside the image is black.
+    displacements of ``elastic`` pixels (standard deviation) at 5x5 points and a smooth surface between them. Last,
+    with probability ``spoil_probability`` each, it is blurred by a Gaussian of up to ``blur`` pixels (standard
+    deviation) and gets Gaussian noise of up to ``noise`` of the range from black to white.
+    All are drawn for each image anew, uniformly but for bends; what comes from outside the image is black.
     Raises ``ValueError`` for a value out of range.
     """
 
@@ -26,11 +28,15 @@ class Augmentation:
     shift: float = 0.0
     zoom: float = 0.0
     elastic: float = 0.0
+    spoil_probability: float = 0.2
+    blur: float = 0.0
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.crop_size, int) or self.crop_size < 1:
             raise ValueError(f"crop_size is {self.crop_size!r}: give a whole number of pixels, at least 1")
         limits = {"crop_probability": 1, "rotation": 180, "shift": 1, "zoom": 0.99, "elastic": 100}
+        limits |= {"spoil_probability": 1, "blur": 10, "noise": 1}
         for name, limit in limits.items():
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: give a number from 0 to {limit}")
@@ -60,6 +66,33 @@ class Augmentation:
         height, width = size
         strength = torch.tensor([self.elastic * 2 / width, self.elastic * 2 / height], device=points.device)  # x, y
         return surface.permute(0, 2, 3, 1) * strength
+
+    def spoil(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images ``(B, 1, H, W)`` from 0 to 255 with some of them blurred and some noisy."""
+        if not self.blur and not self.noise:
+            return images
+        chosen, strength = torch.rand(2, 2, len(images), 1, 1, 1, generator=generator, device=generator.device)
+        blur, noise = strength * (chosen < self.spoil_probability)  # of the greatest
+        if self.blur:
+            images = blurred(images, self.blur * blur, reach=math.ceil(3 * self.blur))
+        if self.noise:
+            grain = torch.randn(images.shape, generator=generator, device=generator.device)
+            images = (images + 255 * self.noise * noise * grain).clamp(0, 255)
+        return images
+
+
+def blurred(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
+    """Blur each of the images ``(B, 1, H, W)`` by a Gaussian of its own ``sigma`` ``(B, 1, 1, 1)`` in pixels.
+
+    The Gaussian is cut off at ``reach`` pixels; outside the image is black. A sigma of 0 leaves an image as it is.
+    """
+    distance = torch.arange(-reach, reach + 1, device=images.device)
+    weights = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3)) ** 2)  # (B, 1, 1, 2 * reach + 1)
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    channels = images.transpose(0, 1)  # one image with B channels, each with its own filter
+    channels = F.conv2d(channels, weights, padding=(0, reach), groups=len(images))
+    channels = F.conv2d(channels, weights.transpose(2, 3), padding=(reach, 0), groups=len(images))
+    return channels.transpose(0, 1)
 
 
 def warp(images: Tensor, matrices: Tensor, displacements: Tensor | None = None) -> Tensor:

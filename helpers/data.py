@@ -178,4 +178,5 @@ class Batches:
         if self.augmentation is not None:
             draw = (len(indices), images.shape[-2:], self.generator)
             images = warp(images, self.augmentation.draw(*draw), self.augmentation.bend(*draw))
+            images = self.augmentation.spoil(images, self.generator)
         return images.mul_(1 / (255 * STD)).sub_(MEAN / STD), self.labels[indices]

@@ -8,7 +8,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from conftest import Splits
-from helpers.augmentation import Augmentation, warp
+from helpers.augmentation import Augmentation, blurred, warp
 
 NOTHING = {"crop_probability": 0.0, "rotation": 0.0}
 
@@ -147,16 +147,75 @@ def test_an_image_moved_by_its_whole_side_is_gone() -> None:
     assert warp(torch.ones(1, 1, 5, 9), matrix).max() < 1e-4
 
 
+def test_a_blur_is_torchvisions(mnist: Splits) -> None:
+    images = torch.cat([digits(mnist, 3), 255 * torch.ones(1, 1, 28, 28)])
+    sigmas = [0.3, 0.9, 1.5, 1.5]
+    mine = blurred(images, torch.tensor(sigmas).view(-1, 1, 1, 1), reach=5)
+    for image, sigma, result in zip(images, sigmas, mine, strict=True):
+        black_outside = TF.pad(image, [5])
+        theirs = TF.gaussian_blur(black_outside, [11, 11], [sigma, sigma])[:, 5:-5, 5:-5]
+        torch.testing.assert_close(result, theirs, atol=1e-3, rtol=0)  # of 255
+    assert torch.equal(blurred(images, torch.zeros(4, 1, 1, 1), reach=5), images)
+    wide = torch.rand(2, 1, 20, 36)
+    assert blurred(wide, torch.ones(2, 1, 1, 1), reach=3).shape == wide.shape
+
+
+def test_noise_is_as_strong_as_it_says_and_so_many_images_get_it() -> None:
+    grey = torch.full((6000, 1, 12, 12), 127.0)
+    spoiled = Augmentation(spoil_probability=0.25, noise=0.2).spoil(grey, torch.Generator().manual_seed(1))
+    spread = (spoiled - grey).flatten(1).std(dim=1)
+    noisy = spread > 0
+    assert abs(noisy.float().mean().item() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 6000)
+    assert spread[noisy].mean().item() == pytest.approx(255 * 0.1, rel=0.05)  # uniformly from 0 to the greatest
+    assert spread.max().item() == pytest.approx(255 * 0.2, rel=0.15)
+    assert abs((spoiled - grey).mean().item()) < 0.1
+    assert torch.equal(spoiled[~noisy], grey[~noisy])
+    dark = Augmentation(spoil_probability=1.0, noise=0.5).spoil(torch.zeros(50, 1, 12, 12), torch.Generator())
+    assert (dark.min().item(), dark.max().item() <= 255) == (0.0, True)
+
+
+def test_blur_and_noise_fall_on_images_independently() -> None:
+    points = torch.zeros(4000, 1, 15, 15)
+    points[..., 7, 7] = 255
+    blur = Augmentation(spoil_probability=0.3, blur=1.0)
+    both = replace(blur, noise=0.1)
+    spoiled = both.spoil(points, torch.Generator().manual_seed(1))
+    noisy = spoiled[..., 0, :].flatten(1).any(dim=1)  # where no blur reaches
+    soft = blur.spoil(points, torch.Generator().manual_seed(1))[..., 7, 7].flatten() < 254
+    assert abs(soft.float().mean().item() - 0.3 * 0.75) < 0.04  # a weak blur leaves a point as it is
+    assert abs((soft & noisy).float().mean() - soft.float().mean() * noisy.float().mean()) < 0.02
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        {"crop_probability": 0.0, "crop_size": 1, "rotation": 0.0, "shift": 0.0, "zoom": 0.0, "elastic": 0.0},
-        {"crop_probability": 1.0, "rotation": 180.0, "shift": 1.0, "zoom": 0.99, "elastic": 100.0},
+        {
+            "crop_probability": 0.0,
+            "crop_size": 1,
+            "rotation": 0.0,
+            "shift": 0.0,
+            "zoom": 0.0,
+            "elastic": 0.0,
+            "spoil_probability": 0.0,
+            "blur": 0.0,
+            "noise": 0.0,
+        },
+        {
+            "crop_probability": 1.0,
+            "rotation": 180.0,
+            "shift": 1.0,
+            "zoom": 0.99,
+            "elastic": 100.0,
+            "spoil_probability": 1.0,
+            "blur": 10.0,
+            "noise": 1.0,
+        },
     ],
 )
 def test_the_ends_of_the_ranges_are_in_them(settings: dict) -> None:
     augmentation = Augmentation(**settings)
     assert augmentation.draw(2, (28, 28), torch.Generator()).isfinite().all()
+    assert augmentation.spoil(torch.ones(2, 1, 28, 28), torch.Generator()).isfinite().all()
     for name, value in settings.items():
         beyond = {name: value - 1 if name == "crop_size" else value - 0.01 if value == 0 else value + 0.01}
         with pytest.raises(ValueError, match=f"{name} is "):
@@ -168,3 +227,7 @@ def test_the_ends_of_the_ranges_are_in_them(settings: dict) -> None:
 def test_nothing_asked_for_changes_nothing() -> None:
     images = torch.rand(3, 1, 28, 28)
     torch.testing.assert_close(warp(images, draw(3, **NOTHING)), images, atol=1e-5, rtol=0)
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    assert Augmentation(spoil_probability=1.0).spoil(images, generator) is images
+    assert torch.equal(generator.get_state(), before)  # so that a recipe without them draws the same warps as ever

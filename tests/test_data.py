@@ -79,12 +79,13 @@ def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: Splits) ->
 
 
 def test_a_batch_is_warped_by_its_augmentation_and_then_normalised(small_mnist: Splits) -> None:
-    augmentation = Augmentation(shift=0.1, elastic=1.0)
+    augmentation = Augmentation(shift=0.1, elastic=1.0, spoil_probability=0.5, blur=1.0, noise=0.2)
     batches = Batches(head(small_mnist[0], 50), 50, augmentation=augmentation, seed=7)
     images, generator = small_mnist[0].images[:50].unsqueeze(1).float(), torch.Generator().manual_seed(7)
     for given, _ in [*batches, *batches]:  # the second epoch goes on with the same generator
         draw = (50, (28, 28), generator)
         warped = warp(images, augmentation.draw(*draw), augmentation.bend(*draw))
+        warped = augmentation.spoil(warped, generator)
         torch.testing.assert_close(given, (warped / 255 - MEAN) / STD, rtol=0, atol=1e-4)
 
 
