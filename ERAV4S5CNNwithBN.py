@@ -12,7 +12,7 @@ from typing import NoReturn
 
 DATA = Path(__file__).resolve().parent / "data"
 RUNS = Path("runs")
-RECIPE_NAMES = ("assignment", "sprint", "best")
+RECIPE_NAMES = ("assignment", "sprint", "target", "best")
 
 SURE = 0.9  # of an answer's probability: what is less is marked as unsure
 MOST_DRAWN = 40  # digits: the figure of more would be too long to look at

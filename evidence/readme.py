@@ -25,6 +25,7 @@ MEASURES = {
     "start_up": "start until the first batch",
     "peak_memory": "peak memory above the imports",
     "time_to_99": "time to 99.0% test accuracy",
+    "time_to_target": "time to 99.4% test accuracy, target recipe",
     "20_epochs": "20 epochs",
 }
 
@@ -42,6 +43,7 @@ def headline() -> str:
     recipes = {
         "Assignment's recipe, 20 epochs": "assignment",
         "Sprint, **one** epoch": "sprint",
+        "For the course's target of 99.4%, 4 epochs": "target",
         "Best recipe, 20 epochs": "best",
     }
     lines = ["| | | evidence |", "|---|---|---|"]
@@ -149,7 +151,7 @@ def compare(measurement: dict, ours: str | None = None) -> list[str]:
     for who in (stock, ours):
         value = measurement["median"][who]
         number = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
-        cells.append(f"{number} {unit}" if reached.get(who, True) else "not reached")
+        cells.append(f"{number} {unit}" if reached.get(who, True) else f"not reached in {number} {unit}")
     gain = measurement["times_better"].get(ours)
     if not gain:
         return [*cells, "–"]

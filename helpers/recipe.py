@@ -1,4 +1,4 @@
-"""Recipes: every setting of a run in one place, and the three that this project trains."""
+"""Recipes: every setting of a run in one place, and the four that this project trains."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -74,6 +74,15 @@ SPRINT = Recipe(
     augmentation=Augmentation(crop_probability=0.0, rotation=0.0, shift=0.03),  # hardly any, for the same reason
 )
 
+TARGET = Recipe(
+    num_epochs=4,  # the course asks for 99.4% in less than 20
+    lr=0.1,  # a hundred times the assignment's, at its peak
+    nesterov=True,
+    schedule="one-cycle",
+    dropout=0.0,  # four epochs are too few to learn anything by heart
+    augmentation=Augmentation(crop_probability=0.0, rotation=6.0, shift=0.04, zoom=0.05),  # mild: soon learned
+)
+
 BEST = Recipe(
     lr=0.05,  # fifty times the assignment's, at its peak
     nesterov=True,  # costs nothing and steadies large steps
@@ -89,4 +98,4 @@ BEST = Recipe(
     ),
 )
 
-RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "best": BEST}
+RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "target": TARGET, "best": BEST}

@@ -228,13 +228,19 @@ def test_the_time_to_the_target_counts_epochs_and_says_who_did_not_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curves = [iter([0.97, 0.991, 0.999]), iter([0.95] * 99), iter([0.9905])]  # stock, ours, sprint
+    curves += [iter([0.991] * 99), iter([0.98, 0.993, 0.9939, 0.9941])]  # stock, target
     report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 1})
     benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=False)
+    monkeypatch.setattr(benchmark, "choose_workers", list)
     for name in ("stock_contender", "our_contender"):
         monkeypatch.setattr(
             f"evidence.benchmark.suite.{name}", lambda *_, **__: Contender(CPU, [], list, curves.pop(0).__next__)
         )
-    benchmark.to_target()
+    benchmark.run("time_to_99")
+    benchmark.run("time_to_target")
+    target = report.part["time_to_target"]
+    assert target["test_accuracy"] == {"stock": [0.991] * 20, "target": [0.98, 0.993, 0.9939, 0.9941]}
+    assert target["reached"] == {"stock": False, "target": True} and target["times_better"] == {}
     result = report.part["time_to_99"]
     assert result["test_accuracy"] == {"stock": [0.97, 0.991], "ours": [0.95] * 20, "sprint": [0.9905]}
     assert result["reached"] == {"stock": True, "ours": False, "sprint": True}

@@ -31,6 +31,7 @@ def test_no_percentage_stands_outside_of_the_generated_parts() -> None:
     [
         ("Assignment's recipe, 20 epochs", "ablation", "assignment"),
         ("Sprint, **one** epoch", "recipes", "sprint"),
+        ("For the course's target of 99.4%, 4 epochs", "recipes", "target"),
         ("Best recipe, 20 epochs", "recipes", "best"),
     ],
 )
@@ -46,7 +47,7 @@ def test_a_time_that_was_not_reached_and_a_single_run_are_said() -> None:
     gain = {"times_better": {"ours": {"medians": 5.0, "least": 5.0, "greatest": 5.0}}}
     assert readme.compare(once | gain) == ["20 s", "4 s", "5.0 (one run)"]
     failed = once | {"times_better": {}, "reached": {"stock": True, "ours": False}}
-    assert readme.compare(failed) == ["20 s", "not reached", "–"]
+    assert readme.compare(failed) == ["20 s", "not reached in 4 s", "–"]
 
 
 def test_files_that_are_linked_or_run_are_there() -> None:

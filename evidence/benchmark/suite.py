@@ -21,8 +21,11 @@ from helpers.training import fit
 
 DATA = Path(__file__).parents[2] / "data"
 TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
-TARGET = 0.99
-PARTS = ("passes", "ladder", "scaling", "processes", "scarce_cores", "to_target")
+RACES = {  # to which test accuracy, and by which of this project's recipes
+    "time_to_99": (0.99, {"ours": "assignment", "sprint": "sprint"}),
+    "time_to_target": (0.994, {"target": "target"}),  # the course's
+}
+PARTS = ("passes", "ladder", "scaling", "processes", "scarce_cores", *RACES)
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
 
 
@@ -145,26 +148,27 @@ class Benchmark:
             per_image = {who: lambda measure=measure: measure() / num_images * 1e6 for who, measure in actions.items()}
             self.compare(f"scaling/batch_size/{batch_size}", "us/image", per_image, images=num_images)
 
-    def to_target(self) -> None:
-        """Train once with each pipeline, from reading the data on, until an epoch ends at 99.0% test accuracy."""
+    def race(self, name: str) -> None:
+        """Train each once, from reading the data on, until an epoch ends at the test accuracy, or to its last epoch."""
+        accuracy, recipes = RACES[name]
         builds = {"stock": (ASSIGNMENT, lambda: self.stock("train_epoch"))}
-        for who, recipe in {"ours": ASSIGNMENT, "sprint": RECIPES["sprint"]}.items():
+        for who, recipe in {who: RECIPES[recipe] for who, recipe in recipes.items()}.items():
             builds[who] = (recipe, lambda recipe=recipe: our_contender(load_mnist(DATA), self.device, recipe=recipe))
         seconds: dict[str, list[float]] = {}
         accuracies: dict[str, list[float]] = {}
         for who, (recipe, build) in builds.items():
             start = time.perf_counter()
             contender, accuracies[who] = build(), [0.0]
-            while accuracies[who][-1] < TARGET and len(accuracies[who]) <= recipe.num_epochs:
+            while accuracies[who][-1] < accuracy and len(accuracies[who]) <= recipe.num_epochs:
                 contender.train(contender.batches)
                 accuracies[who].append(contender.test())
             seconds[who] = [time.perf_counter() - start]
-            reached = {name: values[-1] >= TARGET for name, values in accuracies.items()}
+            reached = {name: values[-1] >= accuracy for name, values in accuracies.items()}
             curves = {name: values[1:] for name, values in accuracies.items()}
             summary = summarise(seconds, "s", reached=reached, test_accuracy=curves)
             gains = summary["times_better"].items()  # of those that reached it
             summary["times_better"] = {name: gain for name, gain in gains if reached[name] and reached["stock"]}
-            self.report.record("time_to_99", summary)
+            self.report.record(name, summary)
 
     def whole_runs(self) -> None:
         """Measure the assignment's 20 epochs by ``fit``, beside 20 times the stock pipeline's full epoch."""
@@ -179,7 +183,7 @@ class Benchmark:
         """Do everything, what matters most first, or ``only`` the part of that name."""
         self.choose_workers()
         if only:
-            getattr(self, only)()
+            self.race(only) if only in RACES else getattr(self, only)()
             return
         self.passes()
         if self.device.type == "cuda":
@@ -192,4 +196,5 @@ class Benchmark:
         if self.device.type == "cpu":
             self.scarce_cores()
         if not self.quick:
-            self.to_target()
+            for name in RACES:
+                self.race(name)
