@@ -172,6 +172,10 @@ class Batches:
             images, labels = self.load(chunk)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
+    def plain(self, num_images: int, batch_size: int = 250) -> "Batches":
+        """Return batches of the first ``num_images`` images as they are: in order and without augmentation."""
+        return Batches(Split(self.images[:num_images], self.labels[:num_images]), batch_size, device=self.device)
+
     def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return these images and labels: warped first and normalised after, so that black stays black."""
         images = self.images[indices].unsqueeze(1).float()  # (B, 1, H, W), 0 to 255

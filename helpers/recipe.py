@@ -27,6 +27,7 @@ class Recipe:
     dropout: float = 0.25
     batch_norm: BatchNorm = "after"  # the ReLU, or "before" it, or "none"
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    clean_statistics: bool = False  # batch norm's, taken anew after each epoch from images without augmentation
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -43,6 +44,8 @@ class Recipe:
                 raise ValueError(f"{name} is {value!r}: give a number from {low} to below {high}")
         if not isinstance(self.augmentation, Augmentation | None):
             raise ValueError(f"augmentation is {self.augmentation!r}: give an Augmentation or None")
+        if not isinstance(self.clean_statistics, bool):
+            raise ValueError(f"clean_statistics is {self.clean_statistics!r}: give True or False")
         choices = {"optimizer": ("sgd", "adamw"), "schedule": ("constant", "one-cycle")}
         choices["batch_norm"] = ("after", "before", "none")
         for name, known in choices.items():

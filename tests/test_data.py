@@ -89,6 +89,15 @@ def test_a_batch_is_warped_by_its_augmentation_and_then_normalised(small_mnist: 
         torch.testing.assert_close(given, (warped / 255 - MEAN) / STD, rtol=0, atol=1e-4)
 
 
+def test_plain_batches_are_the_first_images_in_order_and_unchanged(small_mnist: Splits) -> None:
+    batches = Batches(small_mnist[0], 64, shuffle=True, augmentation=Augmentation())
+    plain = list(batches.plain(120, batch_size=50))
+    assert [len(labels) for _, labels in plain] == [50, 50, 20]
+    expected = (small_mnist[0].images[:120, None] / 255 - MEAN) / STD
+    torch.testing.assert_close(torch.cat([images for images, _ in plain]), expected, rtol=0, atol=1e-5)
+    assert torch.equal(torch.cat([labels for _, labels in plain]), small_mnist[0].labels[:120])
+
+
 def test_black_stays_black_when_warped(mnist: Splits) -> None:
     black = -MEAN / STD
     for images, _ in Batches(head(mnist[0], 64), 64, augmentation=Augmentation(rotation=45.0, crop_probability=0.0)):

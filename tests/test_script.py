@@ -301,6 +301,7 @@ BAD_CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: Recipe(dropout=1.0), "dropout is 1.0"),
     (lambda: Recipe(label_smoothing=None), "label_smoothing is None"),
     (lambda: Recipe(warm_up=2), "warm_up is 2"),
+    (lambda: Recipe(clean_statistics="yes"), "clean_statistics is 'yes': give True or False"),
     (lambda: Recipe(optimizer="adam"), "optimizer is 'adam': choose sgd or adamw"),
     (lambda: Recipe(schedule="cosine"), "schedule is 'cosine'"),
     (lambda: Recipe(batch_norm="maybe"), "batch_norm is 'maybe'"),

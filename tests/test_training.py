@@ -39,6 +39,32 @@ def test_the_assignments_recipe() -> None:
     assert (augmentation.shift, augmentation.zoom) == (0.0, 0.0)
 
 
+def test_clean_statistics_are_those_of_images_as_they_are(small_mnist: Splits) -> None:
+    train = head(small_mnist[0], 500)
+    noisy = Augmentation(spoil_probability=1.0, noise=0.5)
+    recipe = Recipe(lr=0.01, batch_size=50, dropout=0.0, augmentation=noisy, clean_statistics=True)
+    model = recipe.model()
+    Trainer(model, recipe, 10).train_epoch(Batches(train, 50, shuffle=True, augmentation=noisy))
+    maps = model.conv1[1](model.conv1[0](Batches(train, 500).load(torch.arange(500))[0])).detach()  # convolution, ReLU
+    halves = torch.stack([half.var((0, 2, 3)) for half in maps.split(250)])  # as eval mode's estimate has them
+    torch.testing.assert_close(model.conv1[2].running_mean, maps.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.conv1[2].running_var, halves.mean(0), atol=1e-5, rtol=1e-4)
+    assert model.training and model.conv1[2].momentum == 0.1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_clean_statistics_change_how_a_network_is_tested_and_not_how_it_learns(small_mnist: Splits) -> None:
+    train, test = head(small_mnist[0], 500), head(small_mnist[1], 200)
+    ends = []
+    for clean in (False, True):
+        recipe = replace(SHORT, dropout=0.0, clean_statistics=clean)
+        model = recipe.model()
+        ends.append((fit(model, train, test, recipe, device="cpu", threads=1), dict(model.named_parameters())))
+    (usual, weights), (cleaned, same_weights) = ends
+    assert usual.train_loss == cleaned.train_loss and usual.test_loss[0] != cleaned.test_loss[0]
+    assert all(torch.equal(weight, same_weights[name]) for name, weight in weights.items())
+
+
 REGULARISED = {"weight_decay": 5e-3, "label_smoothing": 0.1}
 
 
