@@ -16,8 +16,11 @@ def read_json(name: str) -> dict[str, Any]:
 
 
 def study_of(recipe: str) -> dict[str, Any]:
-    """Return the summary and the runs of the seeds that the recipe of this name was trained from, ``study.json``'s."""
-    study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
+    """Return the summary and the runs of the seeds that the recipe of this name was trained from, ``study.json``'s.
+
+    Raises ``KeyError`` where there is none.
+    """
+    study = read_json("study")["assignment" if recipe == "assignment" else "recipes"]
     runs = [run for run in study["runs"] if run["variant"] == recipe]
     return {"summary": study["summary"][recipe], "runs": runs}
 
@@ -28,7 +31,10 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
     It says where 95% of single seeds fall, from the study's, and whether this one does; where the settings are not
     the study's, which ones.
     """
-    study = study_of(recipe)
+    try:
+        study = study_of(recipe)
+    except KeyError:
+        return f"{accuracy:.2%}; other seeds of this recipe were not studied"
     final = study["summary"]["final"]
     low, high = one_seed(final)
     fall = (

@@ -189,11 +189,14 @@ def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist:
 
 
 def test_depth_shows_spread_and_mean_of_each_layer_and_each_update() -> None:
-    outputs = {"conv1": torch.tensor([1.0, 3.0]), "conv2": torch.tensor([-0.5, -0.5])}
+    outputs = {  # two images, two units: what differs between units and not between images is no spread
+        "conv1": torch.tensor([[1.0, 2.0], [3.0, 2.0]]),
+        "conv2": torch.tensor([[0.0, -1.0], [0.0, -1.0]]),
+    }
     updates = {"with": {"conv1": 2e-3}, "without": {"conv1": 1e-5}}
     before, after, right = plots.plot_depth({"with": outputs, "without": outputs}, {"with": outputs}, updates).axes
     spread, mean = (list(line.get_ydata()) for line in before.lines[:2])
-    assert spread == pytest.approx([2**0.5, 0]) and mean == [2.0, 0.5]
+    assert spread == pytest.approx([2**0.5 / 2, 0]) and mean == [2.0, 0.5]
     assert len(before.lines) == 4 and len(after.lines) == 2
     assert [list(line.get_ydata()) for line in right.lines] == [[2e-3], [1e-5], [1e-3, 1e-3]]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import ROOT
-from evidence import readme
+from evidence import readme, timings
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -45,9 +45,9 @@ def test_the_headline_is_the_mean_of_the_runs(row: str, study: str, variant: str
 def test_a_time_that_was_not_reached_and_a_single_run_are_said() -> None:
     once = {"unit": "s", "median": {"stock": 20.0, "ours": 4.0}, "rounds": {"stock": [20.0], "ours": [4.0]}}
     gain = {"times_better": {"ours": {"medians": 5.0, "least": 5.0, "greatest": 5.0}}}
-    assert readme.compare(once | gain) == ["20 s", "4 s", "5.0 (one run)"]
+    assert timings.compare(once | gain) == ["20 s", "4 s", "5.0 (one run)"]
     failed = once | {"times_better": {}, "reached": {"stock": True, "ours": False}}
-    assert readme.compare(failed) == ["20 s", "not reached in 4 s", "–"]
+    assert timings.compare(failed) == ["20 s", "not reached in 4 s", "–"]
 
 
 def test_files_that_are_linked_or_run_are_there() -> None:

@@ -1,0 +1,73 @@
+"""What results/benchmark.json says, as rows of README's tables."""
+
+from evidence.committed import read_json
+from helpers.recipe import RECIPES
+
+MEASURES = {
+    "data_pipeline": "data pipeline alone",
+    "train_epoch": "training epoch",
+    "test_pass": "test pass",
+    "full_epoch": "training epoch and test pass",
+    "beside_busy": "training epoch beside one busy process",
+    "one_core": "training epoch, limited to one core",
+    "start_up": "start until the first batch",
+    "peak_memory": "peak memory above the imports",
+    "time_to_99": "time to 99.0% test accuracy",
+    "time_to_target": "time to 99.4% test accuracy, target recipe",
+    "20_epochs": "20 epochs",
+}
+
+
+def races(to_99: dict, to_target: dict) -> list[str]:
+    """Return the headline's rows on how long it takes to reach an accuracy."""
+    evidence = "one run each, on the same cores"
+    stock, same, _ = compare(to_99)
+    sprint = compare(to_99, "sprint")[1]
+    _, target, _ = compare(to_target)
+    times = f"**{sprint}** by *sprint*, {same} by the assignment's recipe, {stock} by stock"
+    stock = f"{compare(to_target)[0]} and {RECIPES['assignment'].num_epochs} epochs by stock"
+    return [
+        f"| Time to 99.0% test accuracy | {times} | {evidence} |",
+        f"| Time to the course's 99.4% | **{target}** by *target*, {stock} | {evidence} |",
+    ]
+
+
+def speed() -> str:
+    """Return a table for each run of the benchmark, of a whole or of one part."""
+    parts = []
+    benchmark = read_json("benchmark")
+    for kind, measured in sorted(benchmark.items()):
+        if kind.removesuffix(" quick") in benchmark.keys() - {kind}:
+            continue  # the full run says more
+        machine = measured["machine"]
+        title = f"**{machine['device'] if 'cuda' in kind else machine['cpu']}**, {machine['cores']} CPU cores"
+        lines = ["| | stock | this project | ratio (least to greatest) |", "|---|---:|---:|---:|"]
+        for name, label in MEASURES.items():
+            if name not in measured:
+                continue
+            lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
+            if "sprint" in measured[name]["median"]:
+                lines.append(f"| {label}, sprint recipe | {' | '.join(compare(measured[name], 'sprint'))} |")
+        if not lines[2:]:
+            continue  # a part that the figure shows
+        quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
+        rounds = measured["settings"]["rounds"]
+        parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def compare(measurement: dict, ours: str | None = None) -> list[str]:
+    """Return the cells of a measurement: stock, this project (its second column), and how many times better it is."""
+    stock, second, *_ = measurement["median"]
+    ours, unit = ours or second, measurement["unit"]
+    reached = measurement.get("reached", {})  # a run that never got there has no time
+    cells = []
+    for who in (stock, ours):
+        value = measurement["median"][who]
+        number = f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+        cells.append(f"{number} {unit}" if reached.get(who, True) else f"not reached in {number} {unit}")
+    gain = measurement["times_better"].get(ours)
+    if not gain:
+        return [*cells, "–"]
+    spread = "one run" if len(measurement["rounds"][ours]) == 1 else f"{gain['least']:.1f} to {gain['greatest']:.1f}"
+    return [*cells, f"{gain['medians']:.1f} ({spread})"]
