@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.run import main as torchrun
 
-from evidence.candidates import BEST_CANDIDATES, SPRINT_CANDIDATES
+from evidence.candidates import SPRINT_CANDIDATES
 from evidence.intervals import plot_intervals, summarise, to_markdown
 from helpers.data import Batches, Split, load_mnist
 from helpers.engine.console import suit_any_console
@@ -63,7 +63,7 @@ STUDIES = {
         num_seeds=6,
     ),
     "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, held_out=5000),
-    "best candidates": Study(BEST_CANDIDATES, num_seeds=5, held_out=5000),
+    "assignment": Study({"assignment": ASSIGNMENT}, num_seeds=6),
     "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
 }
 
