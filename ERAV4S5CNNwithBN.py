@@ -12,7 +12,7 @@ from typing import NoReturn
 
 DATA = Path(__file__).resolve().parent / "data"
 RUNS = Path("runs")
-RECIPE_NAMES = ("assignment", "sprint", "target", "best")
+RECIPE_NAMES = ("assignment", "sprint", "target", "best")  # spelled out so that --help needs no torch; a test compares
 
 SURE = 0.9  # of an answer's probability: what is less is marked as unsure
 MOST_DRAWN = 40  # digits: the figure of more would be too long to look at
@@ -39,8 +39,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--results", type=Path, metavar="FOLDER", help="for all that is written: runs/RECIPE by default")
     add("--resume", action="store_true", help="go on from the checkpoint in the results folder")
     add("--predict", type=Path, nargs="+", metavar="PICTURE", help="say which digits these pictures show; do not train")
-    add("--weights", type=Path, metavar="FILE", help="to predict with: by default your own run's, else the committed")
+    add("--weights", type=Path, metavar="FILE", help="for --predict: by default those in --results or the committed")
     options = parser.parse_args(arguments)
+    if options.weights and not options.predict:
+        parser.error("--weights is for --predict alone")
     options.recipe = options.recipe or ("best" if options.predict else "assignment")
     options.results = options.results or RUNS / options.recipe
     options.predict = [path for pattern in options.predict or () for path in expand(pattern)]
@@ -49,12 +51,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def expand(pattern: Path) -> list[Path]:
     """Return the files that a pattern such as ``*.png`` fits: Windows' shells leave that to the program."""
-    return [pattern] if pattern.exists() else [Path(name) for name in sorted(glob.glob(str(pattern)))] or [pattern]
+    if os.path.exists(pattern):  # Path.exists raises an error where it may not look
+        return [pattern]
+    return [Path(name) for name in sorted(glob.glob(str(pattern)))] or [pattern]
 
 
 if __name__ == "__main__":  # what needs no import is done before those that take seconds
     parse_arguments()  # ends here for --help and a wrong option
-    ctrl_c = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    usual_handler = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
 
@@ -116,7 +120,7 @@ def predict_pictures(options: argparse.Namespace) -> int:
     names, pictures, digits = zip(*read, strict=True)
     images = torch.stack([digit.image for digit in digits])
     model = RECIPES[options.recipe].model()
-    weights = options.weights or weights_of(options.recipe)
+    weights = options.weights or weights_for(options)
     load_weights(model, weights)
     print(f"weights: {weights}")
     log_probs = predict(model, Batches(Split(images, torch.zeros(len(images), dtype=torch.int64))))
@@ -131,16 +135,17 @@ def predict_pictures(options: argparse.Namespace) -> int:
     captions = [Path(name).name for name in names[drawn]]
     try:
         save_figure(plot_predictions(images[drawn], log_probs[drawn], captions, pictures[drawn], inks), figure)
-        print(f"written: {figure}" + (f" (the first {MOST_DRAWN} digits)" if len(digits) > MOST_DRAWN else ""))
     except OSError as error:  # the answers are what was asked for
         print(f"no figure: {error}", file=sys.stderr)
+    else:
+        print(f"written: {figure}" + (f" (the first {MOST_DRAWN} digits)" if len(digits) > MOST_DRAWN else ""))
     return status
 
 
-def weights_of(recipe: str) -> Path:
-    """Return the weights of your own run of this recipe where there is one, else the committed ones."""
-    own = RUNS / recipe / "model.pt"
-    return own if own.exists() else RESULTS / recipe / "model.pt"
+def weights_for(options: argparse.Namespace) -> Path:
+    """Return the weights of your own run in the results folder where there is one, else the committed ones."""
+    own = options.results / "model.pt"
+    return own if own.exists() else RESULTS / options.recipe / "model.pt"
 
 
 def digits_in(path: Path) -> list[tuple[str, torch.Tensor, Digit]]:
@@ -181,5 +186,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, ctrl_c)
+    signal.signal(signal.SIGINT, usual_handler)
     sys.exit(main())

@@ -140,8 +140,28 @@ def join_the_others(device: torch.device) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
 
 
-def main() -> None:
-    """Do what is missing of a study and merge it into ``study.json``; outside torchrun, start it on this machine.
+def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -> None:
+    """Do this process's share of the runs; the first one merges all into ``study.json``, the figure and a table."""
+    join_the_others(device)
+    path = options.results / "study.json"
+    known = read_studies(path).get(options.study, {}).get("runs", [])
+    records = do_share(options.study, folder, known, options.data, device.type)
+    if records is not None:
+        summary = summarise(records)
+        studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}  # others may have ended
+        atomic_write(path, json.dumps(studies) + "\n")
+        save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
+        print(to_markdown(summary))
+    dist.destroy_process_group()
+
+
+def read_studies(path: Path) -> dict[str, dict]:
+    """Return the studies in this file by title: none where there is no file yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def main() -> int:
+    """Do what is missing of a study, in processes that torchrun starts; return 0, or 2 after one line about an error.
 
     On Windows, whose PyTorch lacks the libuv that torchrun asks for, this process does all runs itself.
     """
@@ -153,27 +173,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
     suit_any_console()
-    device = choose_device(options.device)
-    if "RANK" not in os.environ and os.name != "nt":
-        workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else available_cores())
-        torchrun(
-            ["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *sys.argv[1:]]
-        )
-        return
-
-    join_the_others(device)
-    path = options.results / "study.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known = content.get(options.study, {}).get("runs", [])
-    records = do_share(options.study, options.results / "runs" / options.study, known, options.data, device.type)
-    if records is not None:
-        summary = summarise(records)
-        content[options.study] = {"summary": summary, "runs": records}
-        atomic_write(path, json.dumps(content) + "\n")
-        save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
-        print(to_markdown(summary))
-    dist.destroy_process_group()
+    folder = options.results / "runs" / options.study
+    try:
+        device = choose_device(options.device)
+        if "RANK" in os.environ or os.name == "nt":
+            take_part(options, folder, device)
+            return 0
+        read_records(folder.glob("*.json"))  # a damaged one is told here, not by each process at each restart
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    workers = options.workers or (torch.cuda.device_count() if device.type == "cuda" else available_cores())
+    torchrun(["--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *sys.argv[1:]])
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -186,7 +186,7 @@ def check_choice(choose: Choose, data: Split) -> str:
         return "Not yet: the recipes were compared on different images."
     if any(not learned | held_out <= everything for learned, held_out in splits):
         return "Not yet: there are images among them that are none of the training split."
-    best = max(scores, key=lambda name: scores[name])
-    if chosen != best:
-        return f"Not yet: you choose {chosen!r}, but {best!r} was more accurate on the images held out."
-    return f"{RIGHT}{best!r} is the most accurate on images that none of the recipes has learned from."
+    best = [name for name, accuracy in scores.items() if accuracy == max(scores.values())]  # there may be a tie
+    if chosen not in best:
+        return f"Not yet: you choose {chosen!r}, but {best[0]!r} was more accurate on the images held out."
+    return f"{RIGHT}{chosen!r} is the most accurate on images that none of the recipes has learned from."

@@ -9,6 +9,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from helpers.data import NUM_CLASSES, Batches, Split
+from helpers.engine.looking import eval_mode, random_state_kept
 from helpers.receptive_field import Row
 from helpers.training import Trainer, evaluate
 
@@ -35,20 +36,18 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
     ``layer`` is a submodule's name, ``unit`` a (row, column) of its output, all channels summed. As defined by
     Luo et al., Understanding the Effective Receptive Field (2016). Uses eval mode and restores the model's.
     """
-    was_training = model.training
-    model.eval()
     outputs: list[Tensor] = []
     hook = model.get_submodule(layer).register_forward_hook(lambda *call: outputs.append(call[2].clone()))
     try:
         total = torch.zeros(batches.images.shape[1:], device=batches.device)
-        for images, _ in batches:
-            images.requires_grad_()
-            model(images)
-            (gradient,) = torch.autograd.grad(outputs.pop()[..., unit[0], unit[1]].sum(), images)
-            total += gradient.abs().sum(dim=(0, 1))
+        with eval_mode(model):
+            for images, _ in batches:
+                images.requires_grad_()
+                model(images)
+                (gradient,) = torch.autograd.grad(outputs.pop()[..., unit[0], unit[1]].sum(), images)
+                total += gradient.abs().sum(dim=(0, 1))
     finally:
         hook.remove()
-        model.train(was_training)
     return total / len(batches.labels)
 
 
@@ -62,7 +61,7 @@ def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     duplicate = copy.deepcopy(model)
     for name, stage in duplicate.named_children():
         stage.register_forward_hook(lambda *call, name=name: outputs.update({name: call[2].clone()}))
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept(images.device):
         duplicate(images)
     return outputs
 
@@ -71,8 +70,10 @@ def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str
     """Train ``num_steps`` steps; return how large an update is against the weights it moves, by stage.
 
     That is the Euclidean norm of a step's change over the norm of the weights, of the stage's convolution or linear
-    layer, as a mean over the steps. ``batches`` have to hold that many.
+    layer, as a mean over the steps. Raises ``ValueError`` where ``batches`` hold fewer than that.
     """
+    if not 1 <= num_steps <= len(batches):
+        raise ValueError(f"num_steps is {num_steps}: give 1 to {len(batches)}, the batches of an epoch")
     layers = {name.split(".")[0]: module for name, module in trainer.model.named_modules() if _has_filters(module)}
     totals = dict.fromkeys(layers, 0.0)
     trainer.model.train()
@@ -89,10 +90,14 @@ def _has_filters(module: nn.Module) -> bool:
 
 
 def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> float:
-    """Return the accuracy (a fraction) of a copy of ``model`` left in train mode by mistake, in such batches."""
-    forgetful = copy.deepcopy(model).train()
+    """Return the accuracy (a fraction) of a copy of ``model`` left in train mode by mistake, in such batches.
+
+    What its dropout draws leaves the random state as it was.
+    """
+    forgetful, device = copy.deepcopy(model).train(), next(model.parameters()).device
     forgetful.eval = lambda: forgetful  # so that evaluate does everything but this
-    return evaluate(forgetful, Batches(split, batch_size, device=next(model.parameters()).device))[1]
+    with random_state_kept(device):
+        return evaluate(forgetful, Batches(split, batch_size, device=device))[1]
 
 
 @torch.no_grad()
@@ -116,7 +121,7 @@ def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -
 
 
 def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
-    """Return the test split as it is and changed beyond what either recipe trains for, by name."""
+    """Return the test split as it is and changed in ways in which digits from elsewhere may differ, by name."""
     images = test.images.unsqueeze(1)  # (N, 1, 28, 28) uint8
 
     def moved(angle: float = 0.0, right: int = 0, scale: float = 1.0) -> Tensor:

@@ -11,6 +11,8 @@ from torch import nn
 
 from helpers.engine.dataflow.duplicate import duplicate, first_line
 
+MEMORY = ("Input size", "Forward/backward pass size", "Params size", "Estimated Total Size")  # torchsummary's lines
+
 
 def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 28, 28)) -> str:
     """Return torchsummary's table for inputs ``(B, *input_size)``.
@@ -64,9 +66,6 @@ def _with_true_totals(table: str, network: nn.Module, counts: Counter) -> str:
     for title, size in sizes.items():
         table = re.sub(rf"^{title} \(MB\): .*$", f"{title} (MB): {size:.2f}", table, flags=re.M)
     return f"{table}\nNote: these totals are model.parameters(); {_why(named, counts, printed['Total params'])}."
-
-
-MEMORY = ("Input size", "Forward/backward pass size", "Params size", "Estimated Total Size")
 
 
 def _why(named: dict[str, nn.Parameter], counts: Counter, printed: int) -> str:

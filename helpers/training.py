@@ -17,6 +17,7 @@ from helpers.engine.checkpoint import Checkpoint, difference
 from helpers.engine.cuda_graph import GraphedStep
 from helpers.engine.device import choose_device, place, reproducibly
 from helpers.engine.history import History
+from helpers.engine.looking import eval_mode
 from helpers.engine.meter import Meter, Report
 from helpers.engine.progress import Progress
 from helpers.engine.run import run_epochs
@@ -36,11 +37,13 @@ class Trainer:
         self.optimizer = make_optimizer(model, recipe, self.device)
         self.schedule = None
         if recipe.schedule == "one-cycle":
+            num_steps = recipe.num_epochs * batches_per_epoch
+            warm_up = recipe.warm_up if recipe.warm_up * num_steps != 1 else 0.0  # for one step torch divides by 0
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer,
                 recipe.lr,
-                total_steps=recipe.num_epochs * batches_per_epoch,
-                pct_start=recipe.warm_up,
+                total_steps=num_steps,
+                pct_start=warm_up,
                 cycle_momentum=False,  # its default would change the momentum at every step, too
             )
         self.step = GraphedStep(self.train_step) if self.device.type == "cuda" else self.train_step
@@ -124,11 +127,8 @@ def predict(model: nn.Module, batches: Batches) -> Tensor:
     """
     if batches.shuffle:
         raise ValueError("shuffle is True, so that no prediction would fit its label: give Batches with shuffle=False")
-    was_training = model.training
-    model.eval()
-    log_probs = torch.cat([model(images) for images, _ in batches])
-    model.train(was_training)
-    return log_probs
+    with eval_mode(model):
+        return torch.cat([model(images) for images, _ in batches])
 
 
 def evaluate(model: nn.Module, batches: Batches) -> tuple[float, float]:

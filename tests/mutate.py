@@ -51,6 +51,7 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/engine/device.py": "training cpu_layers script",
     "helpers/engine/files.py": "survival script data_faults",
     "helpers/engine/history.py": "survival training script",
+    "helpers/engine/looking.py": "inspection training",
     "helpers/engine/meter.py": "training",
     "helpers/engine/progress.py": "plots training survival everywhere",
     "helpers/engine/run.py": "training survival threads",

@@ -1,6 +1,6 @@
 """Open the notebook in a real JupyterLab in headless Chromium, run all cells, wait for the claims, take a picture.
 
-python tests/open_in_browser.py PICTURE.png     # needs `pip install playwright` and a chromium on the PATH; minutes
+python tests/open_in_browser.py PICTURE.png     # needs a chromium on the PATH; minutes
 
 Not one of the default tests: it checks by hand what nbval cannot, that the page works for a person.
 """

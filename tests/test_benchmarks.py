@@ -313,6 +313,22 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the independent count is Linux's")
+def test_two_benchmarks_at_a_time_keep_what_the_other_measures(tmp_path: Path) -> None:
+    path = tmp_path / "benchmark.json"
+    first, second = (Report(path, kind, {"cores": 4}, {"rounds": 1}) for kind in ("cpu", "cuda"))
+    first.record("train_epoch", summarise({"stock": [2.0]}, "s"))
+    second.record("train_epoch", summarise({"stock": [1.0]}, "s"))
+    first.record("test_pass", summarise({"stock": [0.5]}, "s"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert [content[kind]["train_epoch"]["median"]["stock"] for kind in ("cpu", "cuda")] == [2, 1]
+    assert content["cpu"]["test_pass"]["median"] == {"stock": 0.5}
+
+
+def test_the_machines_cores_are_those_that_it_gives_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helpers.engine.threads.quotas", lambda root: [0.5])  # of a container
+    assert describe_machine(CPU)["cores"] == 1
+
+
 def test_the_peak_of_memory_is_in_bytes_and_not_below_what_is_held() -> None:
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     resident = pages * os.sysconf("SC_PAGE_SIZE")

@@ -9,6 +9,8 @@ import torch
 from conftest import Interrupt, Splits
 from helpers.data import Batches
 from helpers.engine.cuda_graph import WARM_UP_STEPS
+from helpers.inspection import accuracy_without_eval, layer_outputs
+from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.training import Trainer, fit
 
@@ -29,6 +31,13 @@ def test_the_captured_step_gives_the_losses_of_the_plain_one(small_mnist: Splits
             losses.append([trainer.train_epoch(batches) for _ in range(3)])
         assert (captured and trainer.step.num_full_batches > WARM_UP_STEPS) or not captured
     assert losses[0] == losses[1]
+
+
+def test_looking_inside_leaves_the_random_numbers_of_the_device(small_mnist: Splits) -> None:
+    net, random = Net(dropout=0.5).cuda().train(), torch.cuda.get_rng_state()
+    layer_outputs(net, Batches(small_mnist[0], device="cuda").load(torch.arange(5, device="cuda"))[0])
+    accuracy_without_eval(net, small_mnist[1], 100)
+    assert torch.equal(torch.cuda.get_rng_state(), random)
 
 
 def test_a_resumed_run_ends_like_one_that_never_stopped(small_mnist: Splits, tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from evidence import study
 from evidence.benchmark.stock import linked
 from helpers.engine import files
 from helpers.engine.console import suit_any_console
-from helpers.engine.files import atomic_write, load_tensors, save_tensors
+from helpers.engine.files import atomic_write, load_tensors, load_weights, save_tensors
 from helpers.engine.history import History
 from helpers.engine.progress import Progress, runs_in_notebook
+from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
 from helpers.training import fit
 from tiny_study import TINY_STUDY
@@ -242,7 +243,7 @@ def test_gpus_are_of_one_kind_and_a_cpu_is_of_another() -> None:
 
 
 def test_a_run_started_anew_keeps_an_earlier_one_beside_it(
-    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+    small_script: Callable[..., int], small_mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     def run(*options: str) -> list[str]:
         assert small_script("--batch-size=100", f"--results={tmp_path}", *options) == 0
@@ -254,9 +255,15 @@ def test_a_run_started_anew_keeps_an_earlier_one_beside_it(
     for number in (1, 2):
         name = f"checkpoint-{number}.pt"
         assert run("--epochs=2", f"--seed={number + 1}") == [
-            f"{path} held 2 epochs of an earlier run: kept beside it as {name}"
+            f"{path} held 2 epochs of an earlier run: kept beside it as {name}; to use it: --weights FILE"
         ]
     assert (tmp_path / "checkpoint-1.pt").read_bytes() == first
+    kept, paper = Net(), tmp_path / "seven.png"
+    load_weights(kept, tmp_path / "checkpoint-1.pt")
+    expected = load_tensors(tmp_path / "checkpoint-1.pt")["trainer"]["model"]
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in kept.state_dict().items())
+    Image.fromarray(255 - small_mnist[1].images[0].numpy()).save(paper)
+    assert run("--predict", str(paper), f"--weights={tmp_path / 'checkpoint-1.pt'}") == []
     assert load_tensors(tmp_path / "checkpoint-2.pt")["history"]["recipe"]["seed"] == 2
     assert load_tensors(path)["history"]["recipe"]["seed"] == 3
 

@@ -1,6 +1,7 @@
 """Every solution in the notebook passes its check as it stands; wrong answers are told what is wrong."""
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -122,6 +123,18 @@ def test_a_wrong_choice_is_told_what_is_wrong(right: str, wrong: str, says: str,
     assert right in source
     said = answer(source.replace(right, wrong), "print(exercises.check_choice(choose, train))", mnist[0])
     assert said.startswith("Not yet: ") and says in said
+
+
+def test_of_recipes_that_are_equally_accurate_each_is_right(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exercises, "fit", lambda *_, **__: SimpleNamespace(test_accuracy=[0.5]))
+    for place in range(3):
+
+        def choose(train: Split, recipes: dict, score: exercises.Score, place: int = place) -> str:
+            rest, held_out = train.hold_out(200, seed=0)
+            assert {score(recipe, rest, held_out) for recipe in recipes.values()} == {0.5}
+            return list(recipes)[place]
+
+        assert exercises.check_choice(choose, mnist[0]).startswith("Right: ")
 
 
 def test_a_choice_on_images_from_elsewhere_is_seen(mnist: Splits) -> None:

@@ -20,7 +20,7 @@ from helpers.inspection import (
 from helpers.model import Net
 from helpers.receptive_field import layer_table
 from helpers.recipe import Recipe
-from helpers.training import Trainer, evaluate
+from helpers.training import Trainer, evaluate, predict
 
 
 def test_confusion_matrix_and_mistakes_by_hand() -> None:
@@ -65,6 +65,20 @@ def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None
     assert not any(module._forward_hooks for module in net.modules())
     assert all(parameter.grad is None for parameter in net.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_after_an_error_each_layer_is_in_its_own_mode(small_mnist: Splits) -> None:
+    net, batches = Net().train(), Batches(head(small_mnist[1], 20), 10)
+    net.conv1[2].eval()  # as where a batch norm is frozen
+    modes = [module.training for module in net.modules()]
+    predict(net, batches)
+    assert [module.training for module in net.modules()] == modes
+    hook = net.fc.register_forward_hook(lambda *_: 1 / 0)
+    for use in (predict, lambda *given: effective_receptive_field(*given, "conv7", unit=(3, 3))):
+        with pytest.raises(ZeroDivisionError):
+            use(net, batches)
+        assert [module.training for module in net.modules()] == modes
+    hook.remove()
 
 
 def test_effective_field_of_a_convolution_before_a_relu_in_place_is_the_convolutions() -> None:
@@ -142,6 +156,24 @@ def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_
     for name, size in sizes.items():
         weight = "fc.weight" if name == "fc" else f"{name}.0.weight"
         assert size == pytest.approx(expected[weight], rel=1e-3), name
+
+
+def test_more_updates_than_batches_are_refused_before_any(small_mnist: Splits) -> None:
+    net, batches = Net(), Batches(head(small_mnist[0], 100), 40)
+    before = copy.deepcopy(net.state_dict())
+    for num_steps in (0, 4):
+        with pytest.raises(ValueError, match=f"num_steps is {num_steps}: give 1 to 3, the batches of an epoch"):
+            update_sizes(Trainer(net, Recipe(), 3), batches, num_steps)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert len(update_sizes(Trainer(net, Recipe(), 3), batches, num_steps=3)) == 8
+
+
+def test_dropout_without_eval_leaves_the_random_state(small_mnist: Splits) -> None:
+    random = torch.get_rng_state()
+    net = Net(dropout=0.5)
+    torch.set_rng_state(random)
+    assert accuracy_without_eval(net, head(small_mnist[1], 20), 10) <= 1
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Splits) -> None:

@@ -214,6 +214,22 @@ FOLLOWED = {  # the last row's field, jump and start, and the box of one unit
         ((7, 7), (2, 2), (0, 0)),
         (None, ((0, 6), (0, 6))),
     ),
+    "deviations in torch's older form: dim, unbiased, keepdim": (
+        Toy(
+            lambda toy, x: toy.b(toy.a(x).std(1, False, True)).var(1, True)[:, None],
+            a=conv(3, channels=(1, 4)),
+            b=conv(3, channels=(1, 4)),
+        ),
+        (1, 9, 9),
+        ((5, 5), (1, 1), (0, 0)),
+        ((0, 4), ((0, 4), (4, 8))),
+    ),
+    "a map and the same with its channels last": (
+        Toy(lambda toy, x: (lambda y: y + y.permute(0, 2, 3, 1))(toy.conv(x)), conv=conv(3, channels=(1, 7))),
+        (1, 9, 9),
+        ((9, 9), (0, 0), (0, 0)),
+        ((0, 1), ((0, 8), (0, 3))),
+    ),
     "a squeeze in two steps": (
         Toy(lambda toy, x: toy.pool(x).squeeze(3).squeeze(2), pool=nn.AdaptiveAvgPool2d(1)),
         (1, 8, 9),

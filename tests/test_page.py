@@ -3,7 +3,10 @@
 import base64
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +78,24 @@ def test_one_command_writes_it_and_says_what_is_wrong(
     assert "none.pt does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.processes
+def test_writing_the_page_needs_no_notebook(tmp_path: Path) -> None:
+    (tmp_path / "IPython.py").write_text("raise ImportError", encoding="utf-8")
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-m", "helpers.page", "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_digit_is_offered_twice_whatever_is_misread(small_mnist: Splits) -> None:
+    model, test = Net(), small_mnist[1]
+    read = predict(model, Batches(test, 500)).argmax(dim=1)
+    digits = choose_digits(model, test)
+    assert test.labels[digits[:20]].tolist() == [label for label in range(10) for _ in range(2)]
+    assert (read[digits[:20]] != test.labels[digits[:20]]).sum() > 10  # it has learned nothing
+    assert len(set(digits)) == len(digits)
+
+
 # What follows needs a browser.
 
 
@@ -95,19 +116,36 @@ def open_page(browser) -> Iterator:
     complaints: list[str] = []
     contexts = []
 
-    def opened(width: int = 1100, **options):
+    def opened(width: int = 1100, file: Path = PAGE, **options):
         contexts.append(browser.new_context(viewport={"width": width, "height": 740}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
-        page.goto(PAGE.as_uri())
+        page.goto(file.as_uri())
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.mark.processes
+def test_the_page_of_a_network_that_has_learned_nothing_lives(open_page, small_mnist: Splits, tmp_path: Path) -> None:
+    model, test = Net(), small_mnist[1]
+    digits = choose_digits(model, test)
+    (tmp_path / "page.html").write_text(render(model, test, digits), encoding="utf-8")
+    page = open_page(file=tmp_path / "page.html")
+    assert "labelled 3" in page.locator("#answer").inner_text()
+    for label in range(10):
+        shown = set()
+        for _ in range(2):
+            page.locator("#digits button").nth(label).click()
+            shown.add(page.locator("#answer").inner_text().split(":")[0])
+        assert shown == {f"Test image {image}, labelled {label}" for image in digits[2 * label : 2 * label + 2]}
+    misread = predict(model, Batches(test, 500)).argmax(dim=1)[digits] != test.labels[digits]
+    assert page.locator("#misread button").count() == misread.sum()
 
 
 def encode(content: bytes) -> str:

@@ -97,8 +97,12 @@ def test_the_effective_field_says_what_its_colours_and_axes_are() -> None:
     assert colours.get_ylabel() == "mean |gradient| (largest = 1)"
 
 
+def image_of(axes: Axes) -> torch.Tensor:
+    return torch.tensor(axes.images[0].get_array())
+
+
 def pictures(figure: Figure) -> list[torch.Tensor]:
-    return [torch.tensor(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    return [image_of(axes) for axes in figure.axes if axes.images]
 
 
 def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> None:
@@ -216,6 +220,21 @@ def test_strongest_shows_a_row_for_each_channel() -> None:
     axes = plots.plot_strongest(patches, "conv5").axes
     assert [each.images[0].get_array().max() for each in axes] == [0, 1, 2, 3, 10, 11, 12, 13]
     assert axes[4].get_ylabel() == "conv5\nchannel 1"
+
+
+def test_a_single_channel_a_single_patch_and_a_journey_to_nowhere_are_drawn() -> None:
+    patch = torch.full((3, 3), 7, dtype=torch.uint8)
+    for patches in ([[patch]], [[patch, patch]], [[patch], [patch]]):
+        axes = plots.plot_strongest(patches, "conv5").axes
+        assert len(axes) == sum(map(len, patches)) and all(torch.equal(seen, patch) for seen in map(image_of, axes))
+    axes = plots.plot_journey(torch.ones(2, 1, 1, 2), torch.eye(4), {}).axes
+    assert [image_of(each).shape for each in axes] == [(4, 4), (1, 2), (1, 2)]
+
+
+def test_no_mistakes_are_an_empty_figure(small_mnist: Splits, tmp_path: Path) -> None:
+    figure = plots.plot_mistakes(small_mnist[1], torch.zeros(300, 10), torch.tensor([], dtype=torch.int64))
+    assert pictures(figure) == []
+    plots.save_figure(figure, tmp_path / "figure.png")
 
 
 def test_tables_are_markdown() -> None:

@@ -94,6 +94,10 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     save_tensors(own, Net().state_dict())
     assert small_script("--predict", paper) == 0
     assert f"weights: {own}\n" in capsys.readouterr().out
+    mine = tmp_path / "mine" / "model.pt"
+    save_tensors(mine, Net().state_dict())
+    assert small_script("--predict", paper, "--results", mine.parent) == 0
+    assert f"weights: {mine}\n" in capsys.readouterr().out
     committed = ROOT / "results" / "sprint" / "model.pt"
     assert small_script("--predict", paper, "--weights", committed, "--results", tmp_path / "here") == 0
     assert f"weights: {committed}\n" in capsys.readouterr().out
@@ -144,6 +148,32 @@ def test_the_figure_of_many_digits_shows_the_first_ones(
         monkeypatch.setattr(script, "MOST_DRAWN", most)
         assert small_script("--predict", paper, paper, "--results", tmp_path) == 0
         assert capsys.readouterr().out.splitlines()[-1] == f"written: {figure}{says}"
+
+
+def test_a_path_that_may_not_be_looked_at_is_told_in_a_line(
+    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / ("long" * 100 + ".png")
+    assert small_script("--predict", path, "--results", tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"error: {path} cannot be read (") and err.endswith("): give another picture\n")
+
+
+def test_answers_that_nobody_reads_are_no_fault_of_the_figure(
+    small_script: Callable[..., int], mnist: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def print_to_a_reader_who_leaves(line: str, **where: object) -> None:
+        if line.startswith("written"):
+            raise BrokenPipeError("Broken pipe")
+        print(line, **where)
+
+    paper = tmp_path / "picture.png"
+    Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
+    monkeypatch.setattr(script, "print", print_to_a_reader_who_leaves, raising=False)
+    monkeypatch.setattr(script, "stop_printing", lambda: None)
+    assert small_script("--predict", paper, "--results", tmp_path) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_ctrl_c_says_how_to_go_on_where_one_can(
@@ -259,7 +289,7 @@ BAD_ARGUMENTS = [
     "--device tpu", "--device cuda:99", "--device CPU", "--device=",
     "--recipe worst", "--recipe=", "--data no/such/folder", "--data README.md", "--results README.md",
     "--results README.md/deeper", "--unknown 3", "surplus", "--predict", "--predict no-such.png", "--predict README.md",
-    "--predict data", "--resume --results no-such-folder",
+    "--predict data", "--resume --results no-such-folder", "--weights model.pt",
 ]  # fmt: skip
 
 
@@ -328,7 +358,7 @@ BAD_CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: predict(Net(), Batches(Split(images(), LABELS), shuffle=True)), "shuffle is True"),
     (lambda: summary(Net(), (28, 28)), r"input of size \(28, 28\)"),
     (lambda: interval([0.1]), "1 values"),
-    (lambda: load_weights(Net(), ROOT / "README.md"), "README.md is damaged or holds more than"),
+    (lambda: load_weights(Net(), ROOT / "README.md"), "README.md is damaged or holds more than .*: give another file"),
     (
         lambda: load_weights(Net(batch_norm="none"), ROOT / "results" / "assignment" / "model.pt"),
         "not hold this network's weights",

@@ -19,7 +19,7 @@ from evidence.candidates import SPRINT_CANDIDATES
 from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
 from evidence.study import STUDIES, Study, do_share, main, read_records, run
 from helpers.data import Batches, Split
-from helpers.engine.files import load_weights
+from helpers.engine.files import atomic_write, load_weights
 from helpers.engine.history import History
 from helpers.inspection import distortions
 from helpers.recipe import RECIPES
@@ -288,6 +288,40 @@ def test_the_plain_command_starts_a_process_for_each_core(monkeypatch: pytest.Mo
         assert calls.pop() == [
             "--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *arguments
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "record", "says"),
+    [
+        ("abacus", '{"variant"', "device 'abacus' is unknown or not there: choose "),
+        ("cpu", '{"variant"', "plain-1.json is no record of a run: remove it"),
+    ],
+)
+def test_what_cannot_be_run_is_said_once_before_any_process_starts(
+    device: str, record: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    atomic_write(tmp_path / "runs" / "recipes" / "plain-1.json", record)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("evidence.study.torchrun", lambda *_: pytest.fail("torchrun was started"))
+    monkeypatch.setattr(sys, "argv", ["study", "recipes", f"--device={device}", f"--results={tmp_path}"])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and says in error and error.count("\n") == 1
+
+
+def test_a_study_that_ends_while_another_runs_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(*_: object) -> list[dict]:
+        atomic_write(tmp_path / "study.json", json.dumps({"ablation": "done", "recipes": "stale"}))
+        return RECORDS
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr("evidence.study.join_the_others", lambda device: None)
+    monkeypatch.setattr("evidence.study.dist.destroy_process_group", lambda: None)
+    monkeypatch.setattr("evidence.study.do_share", meanwhile)
+    monkeypatch.setattr(sys, "argv", ["study", "recipes", "--device=cpu", f"--results={tmp_path}"])
+    assert main() == 0
+    content = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    assert content["ablation"] == "done" and content["recipes"]["runs"] == RECORDS
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:

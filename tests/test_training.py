@@ -190,6 +190,18 @@ def test_a_run_by_one_cycle_rises_to_the_peak_and_falls_while_momentum_stays(
     assert all(a != b for a, b in itertools.pairwise(lrs))  # a new rate for every step, not for every epoch
 
 
+@pytest.mark.parametrize("num_batches", range(1, 12))  # 0.2 of 5 is a warm-up of a single step
+def test_a_cycle_of_a_few_steps_ends_at_zero(num_batches: int) -> None:
+    trainer = Trainer(Net(), RECIPES["sprint"], num_batches)
+    lrs = []
+    for _ in range(num_batches):
+        lrs += trainer.schedule.get_last_lr()
+        trainer.optimizer.step()
+        if len(lrs) < num_batches:
+            trainer.schedule.step()
+    assert 0 < max(lrs) <= RECIPES["sprint"].lr and lrs[-1] < 1e-6
+
+
 def test_a_run_without_schedule_keeps_its_rate(small_mnist: Splits) -> None:
     assert set(steps_of_a_run(small_mnist, SHORT)) == {(0.01, 0.9)}
 

@@ -1,7 +1,6 @@
 """How things are measured and kept: a clock that waits for the device, alternating rounds, one JSON file."""
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from helpers.engine.files import atomic_write
+from helpers.engine.threads import available_cores
 
 Rounds = dict[str, list[float]]
 
@@ -102,7 +102,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         cpu = lines[0].split(":", 1)[1].strip() if lines else cpu
     return {
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "python": platform.python_version(),
@@ -118,14 +118,16 @@ class Report:
     """
 
     def __init__(self, path: Path, kind: str, machine: dict[str, Any], settings: dict[str, Any]) -> None:
-        self.path = path
-        self.content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.path, self.kind = path, kind
         self.part = {"machine": machine, "settings": settings}
-        old = self.content.get(kind, {})
+        old = self.parts().get(kind, {})
         if all(old.get(name) == value for name, value in self.part.items()):
             self.part = old
-        self.content[kind] = self.part
         self.printed: set[tuple[str, str]] = set()
+
+    def parts(self) -> dict[str, Any]:
+        """Return what is in the file now, by kind: another run may have written since."""
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
 
     def record(self, name: str, summary: dict[str, Any]) -> None:
         """Keep a measurement under ``name``, where ``/`` separates levels, and print a line for each new median."""
@@ -135,7 +137,7 @@ class Report:
             level = level.setdefault(folder, {})
         level[last] = summary
         self.part["date"] = datetime.now(UTC).date().isoformat()
-        atomic_write(self.path, json.dumps(self.content, indent=1) + "\n")
+        atomic_write(self.path, json.dumps(self.parts() | {self.kind: self.part}, indent=1) + "\n")
         for who, value in summary["median"].items():
             if (name, who) in self.printed:
                 continue

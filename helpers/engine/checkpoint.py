@@ -51,7 +51,8 @@ class Checkpoint:
             except OSError as error:
                 reason = f"{self.path} cannot be kept as {kept.name} ({error.strerror})"
                 raise OSError(f"{reason}: allow it or choose another folder") from error
-            self.say(f"{self.path} held {num_epochs} epochs of an earlier run: kept beside it as {kept.name}")
+            held = f"{self.path} held {num_epochs} epochs of an earlier run"
+            self.say(f"{held}: kept beside it as {kept.name}; to use it: --weights FILE")
 
     def num_epochs_there(self) -> int:
         """Return how many epochs the file holds, 0 where there is none or it is no checkpoint."""

@@ -85,16 +85,20 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
     except Exception as error:  # on foreign bytes an unpickler may stumble over anything
-        raise ValueError(f"{path} is damaged or holds more than tensors and plain values: remove it") from error
+        reason = f"{path} is damaged or holds more than tensors and plain values"
+        raise ValueError(f"{reason}: give another file, or start anew without it") from error
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict that ``save_tensors`` wrote into ``model``.
+    """Load a state dict that ``save_tensors`` wrote into ``model``, or that of the model in a run's checkpoint.
 
     Raises ``OSError`` where the file cannot be read, ``ValueError`` where it holds no weights of this network.
     """
     try:
-        model.load_state_dict(load_tensors(path))
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = f"{path} does not hold this network's weights ({' '.join(str(error).split())})"
+        state = load_tensors(path)
+        if isinstance(state, dict) and state.keys() == {"trainer", "history"}:
+            state = state["trainer"]["model"]
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        reason = f"{path} does not hold this network's weights ({' '.join(str(error).split())[:200]})"
         raise ValueError(f"{reason}: give the file that its own recipe wrote") from error

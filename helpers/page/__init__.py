@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import torch
-from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from helpers.data import MEAN, STD, Batches, Split, load_mnist
@@ -40,10 +39,14 @@ def write_page(path: str | Path = PAGE, weights: str | Path = WEIGHTS, data: str
 
 
 def choose_digits(model: Net, test: Split) -> list[int]:
-    """Return indices of test images: the first ones of each class, then those misread with the most confidence."""
+    """Return indices of test images: the first ones of each class, then those misread with the most confidence.
+
+    None comes twice, though a poor network may misread a first one.
+    """
     first = [(test.labels == label).nonzero().flatten()[:OF_EACH_CLASS] for label in test.labels.unique()]
     log_probs = predict(model, Batches(test, 500))
-    return torch.cat([*first, confident_mistakes(log_probs, test.labels, MISREAD)]).tolist()
+    misread = confident_mistakes(log_probs, test.labels, MISREAD)
+    return list(dict.fromkeys(torch.cat([*first, misread]).tolist()))
 
 
 def render(model: Net, test: Split, digits: list[int]) -> str:
@@ -79,6 +82,8 @@ def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> None:
     These are two outputs, since what renders a notebook without scripts drops the frame and keeps the picture; the
     frame, once it lives, takes the picture away. Raises ``OSError`` where one of the files cannot be read.
     """
+    from IPython.display import HTML, Image, display  # what writes the page needs no notebook
+
     source, pixels = Path(page).read_text(encoding="utf-8"), Path(picture).read_bytes()
     source = source.replace("&", "&amp;").replace("'", "&#39;")  # all that single quotes around it ask for
     end = base64.b64encode(pixels).decode()[-60:]  # by which the picture is known, wherever it is shown

@@ -154,7 +154,7 @@ function addDigitButton(choice, parent) {
 
 const digitButtons = [];
 for (let label = 0; label < 10; label++) {
-  const choice = digits.filter((digit) => digit.label === label && !digit.misread);
+  const choice = digits.filter(({ label: own }) => own === label).slice(0, 2); // as choose_digits has it
   digitButtons.push(addDigitButton(choice, element("digits")));
 }
 for (const digit of digits.filter(({ misread }) => misread)) {
@@ -172,4 +172,4 @@ document.addEventListener("keydown", (event) => {
 element("num-parameters").textContent = PAGE.numParameters.toLocaleString("en");
 for (const stage of stages) listen(stage, buildCard(stage));
 clearPad();
-pickDigit(digits.find(({ label, misread }) => label === 3 && !misread)); // a picture to begin with
+pickDigit(digits.find(({ label }) => label === 3)); // a picture to begin with

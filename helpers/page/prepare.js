@@ -1,6 +1,7 @@
 /* From a drawing to MNIST's form, as to_mnist in helpers/prediction.py does it for a picture: the ink is cut out, very
    thin strokes are thickened, its longer side is scaled to 20 pixels, and its centre of mass put into the centre of
-   28x28. */
+   28x28. On the pad there is no light or grain to allow for, and all ink is one digit: several marks, which to_mnist
+   refuses, are taken together. */
 
 "use strict";
 
@@ -27,13 +28,14 @@ function greyLevels(context) {
   return { width, height, values: grey };
 }
 
-/** Return the median of the picture's border: the paper's brightness. */
+/** Return the paper's brightness: the median of the picture's border, where even_paper in
+    helpers/engine/pictures/ink.py asks the whole picture. */
 function paperLevel({ width, height, values }) {
   const border = [];
   for (let x = 0; x < width; x++) border.push(values[x], values[(height - 1) * width + x]);
   for (let y = 0; y < height; y++) border.push(values[y * width], values[y * width + width - 1]);
   border.sort((a, b) => a - b);
-  return border[border.length / 2 - 1]; // the lower one of the two in the middle, as torch.median takes it
+  return border[border.length / 2 - 1]; // the lower one of the two in the middle
 }
 
 /** Return how far each pixel is from paper, 0 to 1, and the box of what is ink; null where there is none. */
@@ -88,7 +90,7 @@ function strokeWidth({ width, ink, top, left, cutHeight, cutWidth }) {
 }
 
 /** Return the ink drawn anew with a pen of a tenth of its size where its own is very thin, as thickened in
-    helpers/engine/ink.py: a hair line would fade when it is scaled down, and MNIST has none. */
+    helpers/engine/pictures/ink.py: a hair line would fade when it is scaled down, and MNIST has none. */
 function thickened(cut) {
   const size = Math.max(cut.cutHeight, cut.cutWidth);
   const own = strokeWidth(cut);

@@ -3,19 +3,18 @@
 from helpers.plots.data import plot_augmentation, plot_digits
 from helpers.plots.depth import plot_depth
 from helpers.plots.errors import plot_confusion, plot_mistakes
-from helpers.plots.fields import draw_box, plot_effective_field, plot_receptive_fields
-from helpers.plots.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure, save_figure, show_image
+from helpers.plots.fields import plot_effective_field, plot_receptive_fields
+from helpers.plots.figure import TEST_COLOUR, new_figure, save_figure
 from helpers.plots.inside import plot_journey, plot_strongest
 from helpers.plots.predictions import plot_predictions
-from helpers.plots.text import approximate, compare, show_source, table
+from helpers.plots.text import Table as table
+from helpers.plots.text import approximate, compare, show_source
 from helpers.plots.training import plot_history
 
 __all__ = [
     "TEST_COLOUR",
-    "TRAIN_COLOUR",
     "approximate",
     "compare",
-    "draw_box",
     "new_figure",
     "plot_augmentation",
     "plot_confusion",
@@ -29,7 +28,6 @@ __all__ = [
     "plot_receptive_fields",
     "plot_strongest",
     "save_figure",
-    "show_image",
     "show_source",
     "table",
 ]

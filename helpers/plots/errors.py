@@ -33,7 +33,7 @@ def plot_confusion(matrix: Tensor) -> Figure:
 def plot_mistakes(split: Split, log_probs: Tensor, indices: Tensor) -> Figure:
     """Return the images at ``indices`` with label, prediction and the prediction's probability."""
     columns = 6
-    rows = -(-len(indices) // columns)
+    rows = max(1, -(-len(indices) // columns))  # without mistakes an empty one
     figure = new_figure(columns * 1.45, rows * 1.7)
     axes_grid = figure.subplots(rows, columns, squeeze=False)
     for axes in axes_grid.flat:

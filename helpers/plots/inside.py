@@ -18,7 +18,7 @@ def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) 
     """
     columns = len(filters)
     figure = new_figure(0.9 + 0.75 * columns, 0.8 * (len(outputs) + 1))
-    grid = figure.subplots(len(outputs) + 1, columns + 1)
+    grid = figure.subplots(len(outputs) + 1, columns + 1, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     show_image(grid[0, 0], image, "the digit")
@@ -39,7 +39,8 @@ def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
     """Return a row for each channel of ``stage`` with the patches ``(h, w)`` that it answered to most strongly."""
     columns = max(map(len, patches))
     figure = new_figure(0.7 + 0.66 * columns, 0.69 * len(patches))
-    for channel, (row, images) in enumerate(zip(figure.subplots(len(patches), columns), patches, strict=True)):
+    grid = figure.subplots(len(patches), columns, squeeze=False)
+    for channel, (row, images) in enumerate(zip(grid, patches, strict=True)):
         for axes, image in zip(row, images, strict=False):
             axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_xticks([])

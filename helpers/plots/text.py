@@ -10,7 +10,10 @@ CODE_STYLE += ";white-space:pre;overflow-x:auto"
 
 
 class Table:
-    """Columns of equal length by their names; a notebook shows it as Markdown."""
+    """Columns of equal length by their names; a notebook shows it as Markdown.
+
+    Numbers get a comma for each thousand, a fraction stays as it is.
+    """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
         self.columns = {name: [_cell(value) for value in values] for name, values in columns.items()}
@@ -22,11 +25,6 @@ class Table:
         rows = zip(*self.columns.values(), strict=True)
         rule = ["---" if i == 0 else "---:" for i in range(len(self.columns))]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in (self.columns, rule, *rows))
-
-
-def table(columns: Mapping[str, Sequence[Any]]) -> Table:
-    """Return a table with these columns; numbers get a comma for each thousand, a fraction stays as it is."""
-    return Table(columns)
 
 
 def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:

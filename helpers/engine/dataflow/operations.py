@@ -41,6 +41,7 @@ SIGNATURES = {
     **dict.fromkeys(DROPOUTS.split(), "input p training"),
     **dict.fromkeys(("softmax", "logsoftmax", "softmin"), "input dim"),
     **dict.fromkeys(REDUCING.split(), "input dim keepdim"),
+    **dict.fromkeys(("std", "var"), "input dim unbiased keepdim"),
     "norm": "input p dim keepdim",
 }
 
@@ -50,9 +51,9 @@ def settings(call: Call) -> dict[str, object]:
     return dict(zip(SIGNATURES.get(call.kind, "input").split(), call.args, strict=False)) | call.kwargs
 
 
-def pair(setting: int | Sequence[int]) -> Sequence[int]:
+def pair(setting: float | Sequence[float]) -> Sequence[float]:
     """Return (rows, columns) of a setting that may be given once for both."""
-    return (setting, setting) if isinstance(setting, int) else tuple(setting) * (2 // len(setting))
+    return (setting, setting) if isinstance(setting, int | float) else tuple(setting) * (2 // len(setting))
 
 
 # ---- windows: given the arguments, the axis (0 for rows), the length of the map and of the output ----
@@ -98,7 +99,7 @@ def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Patter
     factor = given.get("scale_factor")
     if given.get("antialias") or mode not in ("nearest", "nearest-exact", "bilinear", "area"):
         raise ValueError(f"mode {mode!r} with its antialias={given.get('antialias')} has no rule")
-    if factor is not None and not given.get("recompute_scale_factor") and pair_of(factor)[axis] * length != out:
+    if factor is not None and not given.get("recompute_scale_factor") and pair(factor)[axis] * length != out:
         raise ValueError(f"a scale factor of {factor} does not fit a side of {length}")
     if mode == "area":
         return adaptive(given, axis, length, out)
@@ -116,10 +117,6 @@ def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Patter
         return Pattern([[i, i + 1] for i in first], steps // gcd(steps, parts), linear=True)
     first = [((2 * i + 1) * length - out) // (2 * out) for i in range(out // gcd(length, out))]
     return Pattern([[i, i + 1] for i in first], length // gcd(length, out), linear=True)
-
-
-def pair_of(factor: float | Sequence[float]) -> Sequence[float]:
-    return tuple(factor) if isinstance(factor, tuple | list) else (factor, factor)
 
 
 def padding(given: dict, axis: int, length: int, out: int) -> Window:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from helpers.engine.dataflow.operations import OVER_DIMENSION, POINTWISE, REARRA
 from helpers.engine.dataflow.sight import Sight, merged, settled, together, units_of
 
 ATTENTION = "nativemultiheadattention multiheadattentionforward scaleddotproductattention bmm einsum lstm gru rnntanh"
+MOVES = ("pad", "pixelshuffle", "pixelunshuffle")  # windows of a single position, and channels that change
 
 
 def see(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
@@ -59,9 +61,6 @@ def through_window(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Si
     if call.kind in MOVES:
         reach = run_on(call, reach.expand(4, *call.sources[0].shape[1:]))
     return [Sight(reach.expand(4, *shape), tuple(fields))] * len(outputs)
-
-
-MOVES = ("pad", "pixelshuffle", "pixelunshuffle")  # windows of a single position, and channels that change
 
 
 def channels_read(kind: str, given: dict, reach: Tensor, out: int) -> Tensor:
@@ -181,7 +180,7 @@ def advice(call: Call) -> str:
     return f"if a window tells what a unit reads, add a rule to WINDOWS {place}"
 
 
-def refuse(call: Call, why: str) -> None:
+def refuse(call: Call, why: str) -> NoReturn:
     raise Refusal(f"{call.label} cannot be followed: {why}")
 
 

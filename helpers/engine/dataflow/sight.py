@@ -30,11 +30,8 @@ class Sight:
 
     def whole(self) -> Fields:
         """Return the fields of one unit that sees what all elements see."""
-        if self.units is None:
-            ends = [(0, field.length - 1) for field in self.fields]
-        else:
-            last, first = self.units.flatten(1).amax(1).nan_to_num(neginf=0).int().reshape(2, 2).tolist()
-            ends = [(-first[axis], last[axis]) for axis in range(2)]
+        last, first = units_of(self).flatten(1).amax(1).nan_to_num(neginf=0).int().reshape(2, 2).tolist()
+        ends = [(-first[axis], last[axis]) for axis in range(2)]
         hulls = [field.hull((a, b)) for field, (a, b) in zip(self.fields, ends, strict=True)]
         steps = [field.step for field in self.fields]
         return tuple(Field(1, (a,), (b,), step) for (a, b), step in zip(hulls, steps, strict=True))
@@ -75,7 +72,11 @@ def units_of(sight: Sight) -> Tensor:
 
 
 def settled(sight: Sight, slide: Slide) -> Sight:
-    """Return ``sight`` as that of a map, where its units lie in a grid; channels last may wait to be moved back."""
+    """Return ``sight`` as that of a map, where its units lie in a grid; channels last may wait to be moved back.
+
+    ``moves`` has two answers. The first: as the tensor stands, is it a grid whose neighbours do not all see the same?
+    The second: would it be one with its last dimension as channels? One that is a grid, or moves, only so, waits.
+    """
     if sight.units is None or sight.reach.ndim != 4:
         return sight
     windows, channels_last = grid(sight.units), grid(sight.units.permute(0, 3, 1, 2))
