@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.engine.pictures.grouping import Mark, group
-from helpers.engine.pictures.ink import INK, is_frame
+from helpers.engine.pictures.ink import FRAME, INK, along_sides
 from helpers.engine.pictures.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
@@ -45,7 +45,7 @@ def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
     if not inner:
         return False
     line = labels[ring.box] == ring.labels[0]
-    if is_frame(line):
+    if along_sides(line) > FRAME:
         return True
     reach = round(REACH * max(labels.shape))
     filled = ndimage.binary_fill_holes(ndimage.maximum_filter(line, 2 * reach + 1))
