@@ -1,1 +1,1 @@
-"""What pictures are read with: noise taken away, paper around ink, marks told apart, groups of strokes that are digits."""
+"""What pictures are read with: noise taken away, ink told from paper, marks told apart, strokes that are digits."""

@@ -9,7 +9,7 @@ DENSE = 0.015  # of the pixels: where more do, wrong pixels touch each other by 
 
 
 def without_specks(levels: np.ndarray) -> np.ndarray:
-    """Return ``levels`` ``(3, H, W)`` with single wrong pixels made the median of their surroundings, if there are many.
+    """Return ``levels`` ``(3, H, W)`` with single wrong pixels made the median around them if many are wrong.
 
     A pixel that is brighter or darker than seven of its eight neighbours is wrong: a stroke of one pixel's width goes
     on in two directions and stays, as does a picture without such noise, bit for bit. Dense noise costs such strokes.
@@ -48,7 +48,7 @@ def without_grain(grey: np.ndarray) -> np.ndarray:
 
 
 def averaged(levels: np.ndarray, side: int) -> np.ndarray:
-    """Return ``levels`` ``(3, H, W)`` averaged down by a whole factor, so that height and width are at most ``side``."""
+    """Return ``levels`` ``(3, H, W)`` averaged by a whole factor, so that no side is longer than ``side``."""
     factor = -(-max(levels.shape) // side)
     if factor == 1:
         return levels
