@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
 from helpers.engine.files import load_weights
+from helpers.engine.pictures.noise import without_specks
 from helpers.plots import plot_predictions
-from helpers.prediction import digits_on, read_picture, to_mnist
+from helpers.prediction import digits_on, read_picture, thumbnail, to_mnist
 from helpers.recipe import RECIPES
 from helpers.training import predict
 
@@ -162,6 +163,21 @@ def deep(image: torch.Tensor) -> Image.Image:
     return Image.fromarray((drawn(image)[..., 0] * 256 + 40).astype(np.uint16))
 
 
+def sprinkled(pixels: np.ndarray, share: float, channels: bool = False) -> Image.Image:
+    """Return ``pixels`` with ``share`` of them made black or white, for each colour apart if ``channels``."""
+    chance = np.random.default_rng(0).random(pixels.shape if channels else (*pixels.shape[:2], 1))
+    return Image.fromarray(
+        np.where(chance < share / 2, 0, np.where(chance > 1 - share / 2, 255, pixels)).astype(np.uint8)
+    )
+
+
+def cut_out(image: torch.Tensor) -> Image.Image:
+    pixels = drawn(image)
+    rows, columns = (np.flatnonzero((pixels[..., 0] < 120).any(axis)) for axis in (1, 0))
+    tight = np.s_[rows[0] - 3 : rows[-1] + 4, columns[0] - 3 : columns[-1] + 4]
+    return saved((pixels * np.linspace(1, 0.75, SIDE)[:, None, None])[tight])
+
+
 MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "light that falls off": lambda image: saved(drawn(image) * slope(0.4)),
     "vignette": lambda image: saved(drawn(image) * vignette(0.4)),
@@ -181,6 +197,10 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "dust": with_dust,
     "white ink on nothing": see_through,
     "16 bits": deep,
+    "salt and pepper": lambda image: sprinkled(drawn(image), 0.03),
+    "coloured specks": lambda image: sprinkled(drawn(image) * slope(0.6), 0.12, channels=True),
+    "specks on a large picture": lambda image: sprinkled(drawn(image).repeat(4, 0).repeat(4, 1), 0.03),
+    "cut out tightly": cut_out,
     "out of focus": lambda image: saved(drawn(image)).filter(ImageFilter.GaussianBlur(4)),
 }
 
@@ -219,12 +239,40 @@ def test_several_digits_are_read_from_left_to_right_and_never_as_one(mnist: Spli
         to_mnist(row)
 
 
+def wood() -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return np.float32((150, 105, 70)) * (1 + 0.15 * np.sin(x * 0.12 + 3 * np.sin(y * 0.015)))[..., None]
+
+
 EMPTY = {
     "blank sheet": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * slope(0.6)),
     "blank in a vignette": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * vignette(0.4), 8),
     "blank squares": lambda: saved(ruled((120, 150, 200), True)),
+    "wood": lambda: saved(wood()),
     "blank on a table": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8)),
 }
+
+
+def test_pixels_are_put_right_only_where_many_are_wrong(mnist: Splits) -> None:
+    hair_line = np.ones((3, 40, 40), np.float32)
+    hair_line[:, 5, 5:35] = hair_line[:, 5:35, 20] = 0
+    hair_line[:, 30, 30] = 0.5  # a dot is no noise
+    assert np.array_equal(without_specks(hair_line), hair_line)
+    for image in mnist[0].images[:100].numpy():
+        levels = np.broadcast_to(np.float32(image) / 255, (3, 28, 28))
+        assert np.array_equal(without_specks(levels), levels)
+    wrong = np.random.default_rng(0).random((40, 40)) < 0.01
+    mended = without_specks(np.where(wrong, 0.3, hair_line).astype(np.float32))
+    assert (mended[:, wrong & (hair_line[0] == 1)] == 1).mean() > 0.9
+    assert mended[:, 5, 7:33].max() < 0.5
+
+
+DEPTHS = [(np.uint16, 32768, 0.5), (np.int32, 51, 0.2), (np.float32, 0.25, 0.25)]
+
+
+@pytest.mark.parametrize(("dtype", "level", "share"), DEPTHS)
+def test_white_is_that_of_the_pictures_depth(dtype: type, level: float, share: float) -> None:
+    assert torch.allclose(thumbnail(Image.fromarray(np.full((9, 9), level, dtype))), torch.tensor(share), atol=1e-3)
 
 
 def test_a_drawn_face_is_no_digit(one_thread: None) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 APART = 0.2  # of the range from black to white: a pixel gone wrong is as far from nearly all of its neighbours
-SPECKS = 0.002  # of the pixels: where fewer lie apart from all their neighbours, those were drawn, or are dust
+SPECKS = 0.004  # of the pixels: where fewer lie apart from all their neighbours, those were drawn, or are dust
 DENSE = 0.015  # of the pixels: where more do, wrong pixels touch each other by threes
 
 
