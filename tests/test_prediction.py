@@ -140,10 +140,15 @@ def boxed(image: torch.Tensor) -> Image.Image:
     return picture
 
 
-def on_a_table(image: torch.Tensor) -> Image.Image:
+def disc() -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    return np.where((np.hypot(y, x) < 0.3)[..., None], PEN, PAPER)
+
+
+def on_a_table(image: torch.Tensor, light: float = 1) -> Image.Image:
     table = np.full((SIDE + 80, SIDE + 120, 3), (95, 70, 50), np.float32)
     table[40:-40, 60:-60] = drawn(image)
-    return saved(table)
+    return saved(table * np.linspace(1, light, SIDE + 120)[:, None])
 
 
 def with_dust(image: torch.Tensor) -> Image.Image:
@@ -172,7 +177,8 @@ def sprinkled(pixels: np.ndarray, share: float, channels: bool = False) -> Image
 
 
 def cut_out(image: torch.Tensor) -> Image.Image:
-    pixels = drawn(image)
+    bold = Image.fromarray(drawn(image).astype(np.uint8)).filter(ImageFilter.MinFilter(9))
+    pixels = np.asarray(bold, np.float32)
     rows, columns = (np.flatnonzero((pixels[..., 0] < 120).any(axis)) for axis in (1, 0))
     tight = np.s_[rows[0] - 3 : rows[-1] + 4, columns[0] - 3 : columns[-1] + 4]
     return saved((pixels * np.linspace(1, 0.75, SIDE)[:, None, None])[tight])
@@ -182,6 +188,9 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "light that falls off": lambda image: saved(drawn(image) * slope(0.4)),
     "vignette": lambda image: saved(drawn(image) * vignette(0.4)),
     "cast shadow": lambda image: saved(drawn(image) * cast_shadow()),
+    "coloured night": lambda image: saved(
+        drawn(image, np.float32((120, 110, 100))) + np.random.default_rng(0).normal(0, 14, (SIDE, SIDE, 3)), 0
+    ),
     "night": lambda image: saved(drawn(image), 45),
     "chalk": lambda image: saved(drawn(image, np.float32((40, 70, 55)), np.float32((220, 220, 215))) * slope(0.6), 6),
     "squares": lambda image: saved(drawn(image, ruled((120, 150, 200), True))),
@@ -199,7 +208,7 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "16 bits": deep,
     "salt and pepper": lambda image: sprinkled(drawn(image), 0.03),
     "coloured specks": lambda image: sprinkled(drawn(image) * slope(0.6), 0.12, channels=True),
-    "specks on a large picture": lambda image: sprinkled(drawn(image).repeat(4, 0).repeat(4, 1), 0.03),
+    "specks on a large picture": lambda image: sprinkled(drawn(image).repeat(4, 0).repeat(4, 1), 0.1),
     "cut out tightly": cut_out,
     "out of focus": lambda image: saved(drawn(image)).filter(ImageFilter.GaussianBlur(4)),
 }
@@ -249,6 +258,8 @@ EMPTY = {
     "blank in a vignette": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * vignette(0.4), 8),
     "blank squares": lambda: saved(ruled((120, 150, 200), True)),
     "wood": lambda: saved(wood()),
+    "disc": lambda: saved(disc()),
+    "blank on a table by a lamp": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8), 0.7),
     "blank on a table": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8)),
 }
 
@@ -297,6 +308,12 @@ def test_orientation_is_read_beside_data_that_are_broken(mnist: Splits, tmp_path
     exif = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + struct.pack("<Iii", 0, -72, 1)
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
     assert to_mnist(read_picture(tmp_path / "a.jpg")).float().sub(to_mnist(upright).float()).abs().mean() < 3
+
+
+def test_a_picture_whose_orientation_cannot_be_read_stays_as_it_is(tmp_path: Path) -> None:
+    upright = picture(4, "dark on light")
+    upright.save(tmp_path / "photo.png", exif=b"Exif\0\0XX*\0")
+    assert torch.equal(to_mnist(read_picture(tmp_path / "photo.png")), to_mnist(upright))
 
 
 @pytest.mark.parametrize("format", ["AVIF", "TIFF", "DDS", "JPEG", "PNG"])

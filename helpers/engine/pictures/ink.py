@@ -144,10 +144,11 @@ def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the contrast ``(H, W)`` of colours ``(3, H, W)`` with their paper, and how much of it may be grain."""
     grey = without_grain(grey_along_ink(levels))
     paper = even_paper(grey)
-    contrast = uneven_contrast(grey) if paper is None else np.abs(grey - paper)
-    quiet = contrast[contrast < INK * contrast.max()]
+    contrast = uneven_contrast(grey) if paper is None else grey - paper
+    quiet = contrast[np.abs(contrast) < INK * np.abs(contrast).max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
-    return np.maximum(contrast, 0), max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
+    contrast = np.maximum(contrast, 0) if paper is None else np.abs(contrast)
+    return contrast, max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:
