@@ -13,6 +13,7 @@ from torchvision.transforms import functional as TF
 from helpers.engine.pictures.grouping import MOST_PIECES, WIDE, pieces_of
 from helpers.engine.pictures.ink import INK, contrast_with_paper, thickened
 from helpers.engine.pictures.marks import marks_of
+from helpers.engine.pictures.noise import averaged, without_specks
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
@@ -91,7 +92,7 @@ def thumbnail(picture: Image.Image, side: int = 200) -> Tensor:
 def digits_on(picture: Image.Image) -> list[Digit]:
     """Return the digits on ``picture`` from left to right. Raises ``ValueError`` where there is none."""
     size = f"the picture of {picture.width}x{picture.height} pixels"
-    levels = levels_of(reduced(picture, WORKING_SIDE))
+    levels = averaged(without_specks(levels_of(reduced(picture, FULL_SIDE))), WORKING_SIDE)
     contrast, grain = contrast_with_paper(levels)
     groups, labels = marks_of(contrast, grain)
     if not groups:

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
 from helpers.engine.files import load_weights
+from helpers.engine.pictures.noise import without_specks
 from helpers.plots import plot_predictions
-from helpers.prediction import digits_on, read_picture, to_mnist
+from helpers.prediction import digits_on, read_picture, thumbnail, to_mnist
 from helpers.recipe import RECIPES
 from helpers.training import predict
 
@@ -139,10 +140,15 @@ def boxed(image: torch.Tensor) -> Image.Image:
     return picture
 
 
-def on_a_table(image: torch.Tensor) -> Image.Image:
+def disc() -> np.ndarray:
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    return np.where((np.hypot(y, x) < 0.3)[..., None], PEN, PAPER)
+
+
+def on_a_table(image: torch.Tensor, light: float = 1) -> Image.Image:
     table = np.full((SIDE + 80, SIDE + 120, 3), (95, 70, 50), np.float32)
     table[40:-40, 60:-60] = drawn(image)
-    return saved(table)
+    return saved(table * np.linspace(1, light, SIDE + 120)[:, None])
 
 
 def with_dust(image: torch.Tensor) -> Image.Image:
@@ -162,10 +168,29 @@ def deep(image: torch.Tensor) -> Image.Image:
     return Image.fromarray((drawn(image)[..., 0] * 256 + 40).astype(np.uint16))
 
 
+def sprinkled(pixels: np.ndarray, share: float, channels: bool = False) -> Image.Image:
+    """Return ``pixels`` with ``share`` of them made black or white, for each colour apart if ``channels``."""
+    chance = np.random.default_rng(0).random(pixels.shape if channels else (*pixels.shape[:2], 1))
+    return Image.fromarray(
+        np.where(chance < share / 2, 0, np.where(chance > 1 - share / 2, 255, pixels)).astype(np.uint8)
+    )
+
+
+def cut_out(image: torch.Tensor) -> Image.Image:
+    bold = Image.fromarray(drawn(image).astype(np.uint8)).filter(ImageFilter.MinFilter(9))
+    pixels = np.asarray(bold, np.float32)
+    rows, columns = (np.flatnonzero((pixels[..., 0] < 120).any(axis)) for axis in (1, 0))
+    tight = np.s_[rows[0] - 3 : rows[-1] + 4, columns[0] - 3 : columns[-1] + 4]
+    return saved((pixels * np.linspace(1, 0.75, SIDE)[:, None, None])[tight])
+
+
 MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "light that falls off": lambda image: saved(drawn(image) * slope(0.4)),
     "vignette": lambda image: saved(drawn(image) * vignette(0.4)),
     "cast shadow": lambda image: saved(drawn(image) * cast_shadow()),
+    "coloured night": lambda image: saved(
+        drawn(image, np.float32((120, 110, 100))) + np.random.default_rng(0).normal(0, 14, (SIDE, SIDE, 3)), 0
+    ),
     "night": lambda image: saved(drawn(image), 45),
     "chalk": lambda image: saved(drawn(image, np.float32((40, 70, 55)), np.float32((220, 220, 215))) * slope(0.6), 6),
     "squares": lambda image: saved(drawn(image, ruled((120, 150, 200), True))),
@@ -181,6 +206,10 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "dust": with_dust,
     "white ink on nothing": see_through,
     "16 bits": deep,
+    "salt and pepper": lambda image: sprinkled(drawn(image), 0.03),
+    "coloured specks": lambda image: sprinkled(drawn(image) * slope(0.6), 0.12, channels=True),
+    "specks on a large picture": lambda image: sprinkled(drawn(image).repeat(4, 0).repeat(4, 1), 0.1),
+    "cut out tightly": cut_out,
     "out of focus": lambda image: saved(drawn(image)).filter(ImageFilter.GaussianBlur(4)),
 }
 
@@ -219,12 +248,42 @@ def test_several_digits_are_read_from_left_to_right_and_never_as_one(mnist: Spli
         to_mnist(row)
 
 
+def wood() -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return np.float32((150, 105, 70)) * (1 + 0.15 * np.sin(x * 0.12 + 3 * np.sin(y * 0.015)))[..., None]
+
+
 EMPTY = {
     "blank sheet": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * slope(0.6)),
     "blank in a vignette": lambda: saved(np.broadcast_to(PAPER, (SIDE, SIDE, 3)) * vignette(0.4), 8),
     "blank squares": lambda: saved(ruled((120, 150, 200), True)),
+    "wood": lambda: saved(wood()),
+    "disc": lambda: saved(disc()),
+    "blank on a table by a lamp": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8), 0.7),
     "blank on a table": lambda: on_a_table(torch.zeros(28, 28, dtype=torch.uint8)),
 }
+
+
+def test_pixels_are_put_right_only_where_many_are_wrong(mnist: Splits) -> None:
+    hair_line = np.ones((3, 40, 40), np.float32)
+    hair_line[:, 5, 5:35] = hair_line[:, 5:35, 20] = 0
+    hair_line[:, 30, 30] = 0.5  # a dot is no noise
+    assert np.array_equal(without_specks(hair_line), hair_line)
+    for image in mnist[0].images[:100].numpy():
+        levels = np.broadcast_to(np.float32(image) / 255, (3, 28, 28))
+        assert np.array_equal(without_specks(levels), levels)
+    wrong = np.random.default_rng(0).random((40, 40)) < 0.01
+    mended = without_specks(np.where(wrong, 0.3, hair_line).astype(np.float32))
+    assert (mended[:, wrong & (hair_line[0] == 1)] == 1).mean() > 0.9
+    assert mended[:, 5, 7:33].max() < 0.5
+
+
+DEPTHS = [(np.uint16, 32768, 0.5), (np.int32, 51, 0.2), (np.float32, 0.25, 0.25)]
+
+
+@pytest.mark.parametrize(("dtype", "level", "share"), DEPTHS)
+def test_white_is_that_of_the_pictures_depth(dtype: type, level: float, share: float) -> None:
+    assert torch.allclose(thumbnail(Image.fromarray(np.full((9, 9), level, dtype))), torch.tensor(share), atol=1e-3)
 
 
 def test_a_drawn_face_is_no_digit(one_thread: None) -> None:
@@ -249,6 +308,12 @@ def test_orientation_is_read_beside_data_that_are_broken(mnist: Splits, tmp_path
     exif = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + struct.pack("<Iii", 0, -72, 1)
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
     assert to_mnist(read_picture(tmp_path / "a.jpg")).float().sub(to_mnist(upright).float()).abs().mean() < 3
+
+
+def test_a_picture_whose_orientation_cannot_be_read_stays_as_it_is(tmp_path: Path) -> None:
+    upright = picture(4, "dark on light")
+    upright.save(tmp_path / "photo.png", exif=b"Exif\0\0XX*\0")
+    assert torch.equal(to_mnist(read_picture(tmp_path / "photo.png")), to_mnist(upright))
 
 
 @pytest.mark.parametrize("format", ["AVIF", "TIFF", "DDS", "JPEG", "PNG"])

@@ -1,1 +1,1 @@
-"""What pictures are read with: the paper around the ink, marks told apart, and groups of strokes that are digits."""
+"""What pictures are read with: noise taken away, ink told from paper, marks told apart, strokes that are digits."""

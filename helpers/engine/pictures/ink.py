@@ -3,11 +3,14 @@
 import numpy as np
 from scipy import ndimage
 
+from helpers.engine.pictures.noise import without_grain
+
 INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
 FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
 NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
 WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
 TIGHT = 0.25  # of the border: what touches all four sides with less is a digit cut out tightly
+FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 
 Box = tuple[slice, slice]
@@ -23,17 +26,6 @@ def grey_along_ink(levels: np.ndarray) -> np.ndarray:
     weights = np.linalg.eigh(sum(step @ step.T for step in differences))[1][:, -1]
     weights = weights * (1 if weights.sum() >= 0 else -1) / np.abs(weights).sum()
     return np.tensordot(weights.astype(np.float32), levels, 1)
-
-
-def without_grain(grey: np.ndarray) -> np.ndarray:
-    """Blur ``grey`` just as much as its pixel noise asks for; a drawing without noise stays as it is.
-
-    The noise is estimated as by Immerkaer, Fast Noise Variance Estimation (1996), with a median for the mean.
-    """
-    kernel = np.outer([1, -2, 1], [1, -2, 1])
-    noise = np.median(np.abs(ndimage.convolve(grey, kernel, mode="nearest"))) / (6 * 0.6745)
-    sigma = noise / (3.54 * 0.04 * max(np.ptp(ndimage.gaussian_filter(grey, 2)), 1e-6))  # leaves 4% of the contrast
-    return ndimage.gaussian_filter(grey, min(sigma, 2.5)) if sigma > 0.3 else grey
 
 
 def otsu(values: np.ndarray) -> float:
@@ -57,10 +49,11 @@ def wholeness(tone: np.ndarray) -> float:
     return areas.max() / areas.sum()
 
 
-def even_paper(grey: np.ndarray) -> float | None:
+def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
     """Return the level of a paper that has one, or None where light, table or shadows vary.
 
-    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside.
+    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside. That of a
+    digit cut out tightly may slope ``(H, W)``: its strokes are too wide for what an uneven paper is found by.
     """
     dark = grey <= otsu(grey)
     ring = np.concatenate(sides(dark)).mean()
@@ -76,6 +69,14 @@ def even_paper(grey: np.ndarray) -> float | None:
     cut_out = (slim or min(ring, 1 - ring) < TIGHT) and all(side.any() for side in sides(~paper))
     if has_sheet(~paper, wide) and not cut_out:
         return None
+    if unevenness(grey, paper) <= EVEN * contrast:
+        return level
+    slope = plane_through(grey, paper) if 0 < along_sides(~paper) < FRAME else level
+    return slope if unevenness(grey - slope, paper) <= EVEN * contrast else None
+
+
+def unevenness(grey: np.ndarray, paper: np.ndarray) -> float:
+    """Return by how much the median of ``paper`` varies over at most 8 by 8 blocks of ``grey`` ``(H, W)``."""
     rows, columns = (min(8, -(-side // 20)) for side in grey.shape)
     blocks = [
         (tones[part], part)
@@ -83,14 +84,21 @@ def even_paper(grey: np.ndarray) -> float | None:
         for tones, part in zip(np.array_split(row, columns, 1), np.array_split(part_row, columns, 1), strict=True)
     ]
     medians = [np.median(tones) for tones, part in blocks if part.size and part.mean() > 0.6]
-    return level if not medians or np.ptp(medians) <= EVEN * contrast else None
+    return np.ptp(medians) if medians else 0.0
 
 
-def is_frame(ink: np.ndarray) -> bool:
-    """Tell whether ``ink`` ``(H, W)``, cut to its box, runs along all four sides of it, as a frame or a sheet does."""
+def plane_through(grey: np.ndarray, paper: np.ndarray) -> np.ndarray:
+    """Return the plane ``(H, W)`` through the levels of ``paper`` in ``grey``, by least squares."""
+    y, x = np.indices(grey.shape)
+    terms = np.stack([np.ones_like(x), x, y], axis=-1).astype(np.float32)  # (H, W, 3)
+    return terms @ np.linalg.lstsq(terms[paper], grey[paper], rcond=None)[0]
+
+
+def along_sides(ink: np.ndarray) -> float:
+    """Return along how much of the height or width ``ink`` ``(H, W)`` comes near a side, for the side of the least."""
     depth = max(2, round(0.06 * max(ink.shape)))
-    sides = (ink[:depth].any(0), ink[-depth:].any(0), ink[:, :depth].any(1), ink[:, -depth:].any(1))
-    return min(side.mean() for side in sides) > 0.75
+    near = (ink[:depth].any(0), ink[-depth:].any(0), ink[:, :depth].any(1), ink[:, -depth:].any(1))
+    return min(side.mean() for side in near)
 
 
 def has_sheet(tone: np.ndarray, wide: int) -> bool:
@@ -136,10 +144,11 @@ def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the contrast ``(H, W)`` of colours ``(3, H, W)`` with their paper, and how much of it may be grain."""
     grey = without_grain(grey_along_ink(levels))
     paper = even_paper(grey)
-    contrast = uneven_contrast(grey) if paper is None else np.abs(grey - paper)
-    quiet = contrast[contrast < INK * contrast.max()]
+    contrast = uneven_contrast(grey) if paper is None else grey - paper
+    quiet = contrast[np.abs(contrast) < INK * np.abs(contrast).max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
-    return np.maximum(contrast, 0), max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
+    contrast = np.maximum(contrast, 0) if paper is None else np.abs(contrast)
+    return contrast, max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:

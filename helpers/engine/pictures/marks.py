@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.engine.pictures.grouping import Mark, group
-from helpers.engine.pictures.ink import INK, is_frame
+from helpers.engine.pictures.ink import FRAME, INK, along_sides
 from helpers.engine.pictures.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
@@ -45,7 +45,7 @@ def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
     if not inner:
         return False
     line = labels[ring.box] == ring.labels[0]
-    if is_frame(line):
+    if along_sides(line) > FRAME:
         return True
     reach = round(REACH * max(labels.shape))
     filled = ndimage.binary_fill_holes(ndimage.maximum_filter(line, 2 * reach + 1))
@@ -92,13 +92,17 @@ def connected(mask: np.ndarray, reach: int) -> tuple[np.ndarray, list[Mark]]:
 def strokes_among(
     marks: list[Mark], labels: np.ndarray, contrast: np.ndarray, outside: np.ndarray, smallest: float
 ) -> list[Mark]:
-    """Return the marks that may be strokes of digits; those that touch ``outside`` only where nothing else may be."""
-    digits = [m for m in marks if m.longer >= smallest]
-    digits = [m for m in digits if not is_no_digit(labels[m.box] == m.labels[0]) and not is_haze(contrast, m, labels)]
+    """Return the marks that may be strokes of digits.
+
+    Those that touch ``outside`` only where nothing else may be one, and nothing as large is haze.
+    """
+    digits = [m for m in marks if m.longer >= smallest and not is_no_digit(labels[m.box] == m.labels[0])]
+    haze = [m for m in digits if is_haze(contrast, m, labels)]
+    digits = [m for m in digits if m not in haze]
     digits = [m for m in digits if not encloses(m, digits, labels)]
     largest = max((m.longer for m in digits), default=0)
     touching = set(np.unique(labels[outside]).tolist())
     inside = [m for m in digits if m.labels[0] not in touching]
-    if any(m.longer > 0.3 * largest or m.longer > 0.25 * max(labels.shape) for m in inside):
+    if any(m.longer > 0.3 * largest or m.longer > 0.25 * max(labels.shape) for m in inside + haze):
         digits = inside
     return digits + [m for m in marks if 2 < m.longer < smallest] if digits else []
