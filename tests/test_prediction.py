@@ -140,6 +140,12 @@ def boxed(image: torch.Tensor) -> Image.Image:
     return picture
 
 
+def circled(image: torch.Tensor) -> Image.Image:
+    picture = Image.fromarray(drawn(image).astype(np.uint8))
+    ImageDraw.Draw(picture).ellipse([10, 10, SIDE - 11, SIDE - 11], outline=(30,) * 3, width=5)
+    return picture
+
+
 def disc() -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     return np.where((np.hypot(y, x) < 0.3)[..., None], PEN, PAPER)
@@ -200,6 +206,7 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
         drawn(image, np.float32((240, 180, 200)), np.float32((180, 240, 200))).astype(np.uint8)
     ),
     "box of a form": boxed,
+    "circled": circled,
     "frame": lambda image: framed(image, 6),
     "grey frame": lambda image: framed(image, 2, 160),
     "table": on_a_table,
