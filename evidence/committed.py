@@ -20,9 +20,14 @@ def study_of(recipe: str) -> dict[str, Any]:
 
     Raises ``KeyError`` where there is none.
     """
-    study = read_json("study")["assignment" if recipe == "assignment" else "recipes"]
+    study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
     runs = [run for run in study["runs"] if run["variant"] == recipe]
     return {"summary": study["summary"][recipe], "runs": runs}
+
+
+def sturdiness_of(recipe: str) -> dict[str, Any]:
+    """Return the summary of the seeds of this recipe that were tested on distorted images, too."""
+    return read_json("study")["assignment" if recipe == "assignment" else "recipes"]["summary"][recipe]
 
 
 def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str:

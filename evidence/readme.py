@@ -8,7 +8,7 @@ import statistics
 import tomllib
 from pathlib import Path
 
-from evidence.committed import ROOT, read_json, study_of
+from evidence.committed import ROOT, read_json, study_of, sturdiness_of
 from evidence.intervals import answers, percent, to_markdown
 from evidence.timings import races, speed
 from helpers.engine.files import atomic_write
@@ -98,7 +98,7 @@ def studies() -> str:
         to_markdown(study["ablation"]["summary"]),
         "\n".join(f"* {answer}" for answer in answers(study["ablation"]["summary"])),
         "**How far the network goes**, and how it takes digits that it was not made for (test images):",
-        sturdiness([study_of(recipe)["summary"] for recipe in RECIPES], list(RECIPES)),
+        sturdiness({recipe: sturdiness_of(recipe) for recipe in RECIPES}),
         f"No seed of *best* was below {lowest:.2%} on the test set in any of the last three epochs. The recipes were "
         "chosen on training images that were held out, drawn anew for each seed. Few of these differences are larger "
         "than what seeds differ by:",
@@ -114,13 +114,14 @@ def made_on(run: dict) -> str:
     return f"{run['device']} with {', '.join(f'{name} {version}' for name, version in run['versions'].items())}"
 
 
-def sturdiness(summaries: list[dict], names: list[str]) -> str:
+def sturdiness(summaries: dict[str, dict]) -> str:
     """Return the accuracies of recipes on the test images as they are and on some of the distorted ones."""
-    shown = [name for name in summaries[0]["distorted"] if any(word in name for word in ("right", "blurred", "noisy"))]
+    changes = summaries["best"]["distorted"]
+    shown = [change for change in changes if any(word in change for word in ("right", "blurred", "noisy"))]
     lines = [f"| recipe | n | final epoch | {' | '.join(shown)} |", "|---|---:|---:|" + "---:|" * len(shown)]
-    for name, summary in zip(names, summaries, strict=True):
+    for recipe, summary in summaries.items():
         cells = [percent(summary["final"]), *(percent(summary["distorted"][change]) for change in shown)]
-        lines.append(f"| {name} | {summary['final']['n']} | {' | '.join(cells)} |")
+        lines.append(f"| {recipe} | {summary['final']['n']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -63,7 +63,7 @@ STUDIES = {
         num_seeds=6,
     ),
     "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, held_out=5000),
-    "assignment": Study({"assignment": ASSIGNMENT}, num_seeds=6),
+    "assignment": Study({"assignment": ASSIGNMENT}, num_seeds=4),
     "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
 }
 

@@ -29,7 +29,7 @@ def test_no_percentage_stands_outside_of_the_generated_parts() -> None:
 @pytest.mark.parametrize(
     ("row", "study", "variant"),
     [
-        ("Assignment's recipe, 20 epochs", "assignment", "assignment"),
+        ("Assignment's recipe, 20 epochs", "ablation", "assignment"),
         ("Sprint, **one** epoch", "recipes", "sprint"),
         ("For the course's target of 99.4%, 4 epochs", "recipes", "target"),
         ("Best recipe, 20 epochs", "recipes", "best"),
