@@ -157,7 +157,7 @@ for (let label = 0; label < 10; label++) {
   const choice = digits.filter(({ label: own }) => own === label).slice(0, 2); // as choose_digits has it
   digitButtons.push(addDigitButton(choice, element("digits")));
 }
-for (const digit of digits.filter(({ misread }) => misread)) {
+for (const digit of digits.filter(({ misread }) => misread).slice(0, 10)) { // a row of them
   digitButtons.push(addDigitButton([digit], element("misread")));
 }
 
