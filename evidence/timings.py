@@ -1,7 +1,6 @@
 """What results/benchmark.json says, as rows of README's tables."""
 
 from evidence.committed import read_json
-from helpers.recipe import RECIPES
 
 MEASURES = {
     "data_pipeline": "data pipeline alone",
@@ -19,16 +18,17 @@ MEASURES = {
 
 
 def races(to_99: dict, to_target: dict) -> list[str]:
-    """Return the headline's rows on how long it takes to reach an accuracy."""
+    """Return the headline's rows on how long it takes to reach an accuracy, or to end below it."""
     evidence = "one run each, on the same cores"
     stock, same, _ = compare(to_99)
     sprint = compare(to_99, "sprint")[1]
-    _, target, _ = compare(to_target)
     times = f"**{sprint}** by *sprint*, {same} by the assignment's recipe, {stock} by stock"
-    stock = f"{compare(to_target)[0]} and {RECIPES['assignment'].num_epochs} epochs by stock"
+    ends = []
+    for who, curve in to_target["test_accuracy"].items():
+        ends.append(f"{to_target['median'][who]:.0f} s, {len(curve)} epochs, {curve[-1]:.2%}")
     return [
         f"| Time to 99.0% test accuracy | {times} | {evidence} |",
-        f"| Time to the course's 99.4% | **{target}** by *target*, {stock} | {evidence} |",
+        f"| A whole run for the course's 99.4% | **{ends[1]}** by *target*; {ends[0]} by stock | {evidence} |",
     ]
 
 

@@ -24,7 +24,7 @@ from evidence.benchmark.figures import draw, plot_benchmark
 from evidence.benchmark.ladder import Rung, rungs, timer
 from evidence.benchmark.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
 from evidence.benchmark.suite import Benchmark
-from evidence.readme import MEASURES
+from evidence.timings import MEASURES
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
 from helpers.recipe import Recipe
