@@ -100,8 +100,8 @@ def studies() -> str:
         "**How far the network goes**, and how it takes digits that it was not made for (test images):",
         sturdiness({recipe: sturdiness_of(recipe) for recipe in RECIPES}),
         f"No seed of *best* was below {lowest:.2%} on the test set in any of the last three epochs. The recipes were "
-        "chosen on training images that were held out, drawn anew for each seed. Few of these differences are larger "
-        "than what seeds differ by:",
+        "chosen on training images that were held out, drawn anew for each seed. Few of the differences below are "
+        "larger than what seeds differ by:",
         *(search(title, table) for title, table in read_json("search").items()),
         candidates("sprint", study["sprint candidates"]["summary"]),
         f"Made on {versions}.",
