@@ -23,12 +23,13 @@ def races(to_99: dict, to_target: dict) -> list[str]:
     stock, same, _ = compare(to_99)
     sprint = compare(to_99, "sprint")[1]
     times = f"**{sprint}** by *sprint*, {same} by the assignment's recipe, {stock} by stock"
-    ends = []
-    for who, curve in to_target["test_accuracy"].items():
-        ends.append(f"{to_target['median'][who]:.0f} s, {len(curve)} epochs, {curve[-1]:.2%}")
+    stock_end, target_end = (
+        f"{to_target['median'][who]:.0f} s, {len(curve)} epochs, {curve[-1]:.2%}"
+        for who, curve in to_target["test_accuracy"].items()
+    )
     return [
         f"| Time to 99.0% test accuracy | {times} | {evidence} |",
-        f"| A whole run for the course's 99.4% | **{ends[1]}** by *target*; {ends[0]} by stock | {evidence} |",
+        f"| A whole run for the course's 99.4% | **{target_end}** by *target*; {stock_end} by stock | {evidence} |",
     ]
 
 

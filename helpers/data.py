@@ -172,7 +172,7 @@ class Batches:
             images, labels = self.load(chunk)
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
-    def plain(self, num_images: int, batch_size: int = 250) -> "Batches":
+    def plain(self, num_images: int, batch_size: int) -> "Batches":
         """Return batches of the first ``num_images`` images as they are: in order and without augmentation."""
         return Batches(Split(self.images[:num_images], self.labels[:num_images]), batch_size, device=self.device)
 

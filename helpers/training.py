@@ -74,7 +74,7 @@ class Trainer:
             if self.schedule:
                 self.schedule.step()
         if self.recipe.clean_statistics:
-            update_bn(batches.plain(STATISTICS_IMAGES), self.model)
+            update_bn(batches.plain(STATISTICS_IMAGES, EVALUATION_BATCH), self.model)
         return meter.loss, meter.accuracy
 
     def state(self) -> dict[str, Any]:
