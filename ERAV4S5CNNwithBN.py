@@ -62,15 +62,15 @@ if __name__ == "__main__":  # what needs no import is done before those that tak
 
 import torch
 
-from evidence.committed import RESULTS, what_it_means
 from helpers.data import Batches, Split, load_mnist
-from helpers.engine.console import stop_printing, suit_any_console
-from helpers.engine.files import atomic_write, load_weights, save_tensors
-from helpers.engine.progress import Progress
+from helpers.photographs import Digit, digits_on, read_picture, thumbnail
 from helpers.plots import plot_history, plot_predictions, save_figure
-from helpers.prediction import Digit, digits_on, read_picture, thumbnail
 from helpers.receptive_field import layer_table, stages, to_markdown
 from helpers.recipe import RECIPES
+from helpers.results import RESULTS, what_it_means
+from helpers.runtime.console import stop_printing, suit_any_console
+from helpers.runtime.files import atomic_write, load_weights, save_tensors
+from helpers.runtime.progress import Progress
 from helpers.summary import summary
 from helpers.training import fit, predict
 

@@ -10,7 +10,7 @@ import torch
 
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
-from helpers.engine.history import History
+from helpers.runtime.history import History
 
 ROOT = Path(__file__).parent
 Splits = tuple[Split, Split]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from helpers.engine.files import atomic_write
 from helpers.page import PAGE, PICTURE
+from helpers.runtime.files import atomic_write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # a container's user, who has no sandbox

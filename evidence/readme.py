@@ -8,16 +8,16 @@ import statistics
 import tomllib
 from pathlib import Path
 
-from evidence.committed import ROOT, read_json, study_of, sturdiness_of
-from evidence.intervals import answers, percent, to_markdown
 from evidence.timings import races, speed
-from helpers.engine.files import atomic_write
+from helpers import ROOT
 from helpers.model import Net
-from helpers.receptive_field import layer_table, stages
-from helpers.receptive_field import to_markdown as layers_to_markdown
+from helpers.receptive_field import layer_table, stages, to_markdown
 from helpers.recipe import RECIPES
+from helpers.results import findings, percent, read_json, study_of, study_table, sturdiness_of
+from helpers.runtime.files import atomic_write
+from helpers.runtime.markdown import markdown_table
 
-ENGINE = ROOT / "helpers" / "engine"
+RUNTIME = ROOT / "helpers" / "runtime"
 TEST_IMAGES = 10_000
 NOTEBOOK = "ERAV4S5CNNwithBN.ipynb"
 
@@ -38,29 +38,27 @@ def headline() -> str:
         "For the course's target of 99.4%, 4 epochs": "target",
         "Best recipe, 20 epochs": "best",
     }
-    lines = ["| | | evidence |", "|---|---|---|"]
-    lines.append(f"| Parameters | **{sum(row.params for row in rows):,}** | counted, and predicted by hand |")
-    lines.append(
-        "| Receptive field | **{}×{}** of 28×28 pixels | ".format(*rows[-1].receptive_field)
-        + "computed, and measured |"
-    )
+    sees = "**{}×{}** of 28×28 pixels".format(*rows[-1].receptive_field)
+    lines = [
+        ["Parameters", f"**{sum(row.params for row in rows):,}**", "counted, and predicted by hand"],
+        ["Receptive field", sees, "computed, and measured"],
+    ]
     for name, recipe in recipes.items():
         final = study_of(recipe)["summary"]["final"]
         evidence = f"mean of n = {final['n']} seeds, sd {final['sd'] * 100:.2f}, last epoch, 95% interval"
-        lines.append(f"| {name} | **{percent(final)}** test accuracy | {evidence} |")
+        lines.append([name, f"**{percent(final)}** test accuracy", evidence])
     measured = read_json("benchmark")["cpu"]
     speed = measured["full_epoch"]["times_better"]["ours"]
     spread = f"{speed['least']:.1f} to {speed['greatest']:.1f}"
     evidence = f"median of {measured['settings']['rounds']} rounds, {spread}, {measured['machine']['cores']} cores"
-    lines.append(f"| Epoch, against the stock pipeline | **{speed['medians']:.1f} times** faster | {evidence} |")
+    lines.append(["Epoch, against the stock pipeline", f"**{speed['medians']:.1f} times** faster", evidence])
     lines += races(measured["time_to_99"], read_json("benchmark")["cpu time_to_target"]["time_to_target"])
     mean = study_of("assignment")["summary"]["final"]["mean"]
     drawn = math.sqrt(mean * (1 - mean) / TEST_IMAGES) * 100
-    lines.append(
-        f"\n± is over seeds, on these {TEST_IMAGES:,} test images. Which images were drawn adds a standard error "
-        f"of about {drawn:.2f} points, the same for all."
+    return (
+        f"{markdown_table(['', '', 'evidence'], lines, num_left=3)}\n\n± is over seeds, on these {TEST_IMAGES:,} test "
+        f"images. Which images were drawn adds a standard error of about {drawn:.2f} points, the same for all."
     )
-    return "\n".join(lines)
 
 
 def run() -> str:
@@ -84,7 +82,7 @@ def sections() -> str:
 
 def layers() -> str:
     """Return the layer table."""
-    return layers_to_markdown(stages(layer_table(Net()))).strip()
+    return to_markdown(stages(layer_table(Net()))).strip()
 
 
 def studies() -> str:
@@ -95,8 +93,8 @@ def studies() -> str:
     versions = "; ".join(f"{made_on(study[title]['runs'][0])} ({title})" for title in ("ablation", "recipes"))
     parts = [
         "**What batch normalization buys**, and the recipe's other parts (test accuracy, 20 epochs):",
-        to_markdown(study["ablation"]["summary"]),
-        "\n".join(f"* {answer}" for answer in answers(study["ablation"]["summary"])),
+        study_table(study["ablation"]["summary"]),
+        "\n".join(f"* {answer}" for answer in findings(study["ablation"]["summary"])),
         "**How far the network goes**, and how it takes digits that it was not made for (test images):",
         sturdiness({recipe: sturdiness_of(recipe) for recipe in RECIPES}),
         f"No seed of *best* was below {lowest:.2%} on the test set in any of the last three epochs. The recipes were "
@@ -118,38 +116,38 @@ def sturdiness(summaries: dict[str, dict]) -> str:
     """Return the accuracies of recipes on the test images as they are and on some of the distorted ones."""
     changes = summaries["best"]["distorted"]
     shown = [change for change in changes if any(word in change for word in ("right", "blurred", "noisy"))]
-    lines = [f"| recipe | n | final epoch | {' | '.join(shown)} |", "|---|---:|---:|" + "---:|" * len(shown)]
+    rows = []
     for recipe, summary in summaries.items():
         cells = [percent(summary["final"]), *(percent(summary["distorted"][change]) for change in shown)]
-        lines.append(f"| {recipe} | {summary['final']['n']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([recipe, summary["final"]["n"], *cells])
+    return markdown_table(["recipe", "n", "final epoch", *shown], rows)
 
 
 def search(title: str, table: dict) -> str:
     """Return what was compared on held-out images before a recipe was chosen, folded away."""
     held_out, trained_on = table["held_out"], table["trained_on"]
-    lines = ["| variant | n | mean | each seed |", "|---|---:|---:|---|"]
+    rows = []
     for name, variant in table["variants"].items():
         accuracies = [run["accuracy"] * 100 for run in variant["runs"]]
         each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
-        lines.append(f"| {name} | {len(accuracies)} | {statistics.fmean(accuracies):.2f}% | {each} |")
+        rows.append([name, len(accuracies), f"{statistics.fmean(accuracies):.2f}%", each])
     summary = f"<summary>{title}: {held_out:,} images held out, {trained_on:,} to learn from</summary>"
-    return f"<details>{summary}\n\n" + "\n".join(lines) + "\n\n</details>"
+    return f"<details>{summary}\n\n" + markdown_table(["variant", "n", "mean", "each seed"], rows) + "\n\n</details>"
 
 
 def candidates(name: str, summary: dict[str, dict]) -> str:
     """Return table and figure of the candidates for a recipe, folded away."""
     picture = f"![Validation accuracies of the candidates for {name}](results/{name}-candidates.png)"
     title = f"<summary>The candidates for <em>{name}</em>, on validation images</summary>"
-    return f"<details>{title}\n\n{to_markdown(summary)}\n\n{picture}\n\n</details>"
+    return f"<details>{title}\n\n{study_table(summary)}\n\n{picture}\n\n</details>"
 
 
 def files() -> str:
     """Return the modules of the three parts, each with its first line; a package is one module of its part."""
     parts = []
-    for folder in (ROOT / "helpers", ENGINE, ROOT / "evidence"):
+    for folder in (ROOT / "helpers", RUNTIME, ROOT / "evidence"):
         lines = [f"**`{folder.relative_to(ROOT).as_posix()}/`**: {first_line(folder / '__init__.py')}", ""]
-        packages = [module for module in folder.glob("*/__init__.py") if module.parent != ENGINE]
+        packages = [module for module in folder.glob("*/__init__.py") if module.parent != RUNTIME]
         for module in sorted([*folder.glob("[a-z]*.py"), *packages]):
             path = module.relative_to(ROOT).as_posix().removesuffix("__init__.py")
             name = path.removeprefix(f"{folder.relative_to(ROOT).as_posix()}/")

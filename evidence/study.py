@@ -19,15 +19,15 @@ import torch.distributed as dist
 from torch.distributed.run import main as torchrun
 
 from evidence.candidates import SPRINT_CANDIDATES
-from evidence.intervals import plot_intervals, summarise, to_markdown
 from helpers.data import Batches, Split, load_mnist
-from helpers.engine.console import suit_any_console
-from helpers.engine.device import choose_device
-from helpers.engine.files import atomic_write
-from helpers.engine.threads import available_cores, in_threads
 from helpers.inspection import distortions
-from helpers.plots import save_figure
+from helpers.plots import plot_intervals, save_figure
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
+from helpers.results import study_table, summarise_study
+from helpers.runtime.console import suit_any_console
+from helpers.runtime.device import choose_device
+from helpers.runtime.files import atomic_write
+from helpers.runtime.threads import available_cores, in_threads
 from helpers.training import EVALUATION_BATCH, evaluate, fit
 
 DECIMALS = 6
@@ -147,11 +147,11 @@ def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -
     known = read_studies(path).get(options.study, {}).get("runs", [])
     records = do_share(options.study, folder, known, options.data, device.type)
     if records is not None:
-        summary = summarise(records)
+        summary = summarise_study(records)
         studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}  # others may have ended
         atomic_write(path, json.dumps(studies) + "\n")
         save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
-        print(to_markdown(summary))
+        print(study_table(summary))
     dist.destroy_process_group()
 
 

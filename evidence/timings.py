@@ -1,6 +1,7 @@
 """What results/benchmark.json says, as rows of README's tables."""
 
-from evidence.committed import read_json
+from helpers.results import read_json
+from helpers.runtime.markdown import markdown_table
 
 MEASURES = {
     "data_pipeline": "data pipeline alone",
@@ -17,19 +18,19 @@ MEASURES = {
 }
 
 
-def races(to_99: dict, to_target: dict) -> list[str]:
+def races(to_99: dict, to_target: dict) -> list[list[str]]:
     """Return the headline's rows on how long it takes to reach an accuracy, or to end below it."""
     evidence = "one run each, on the same cores"
-    stock, same, _ = compare(to_99)
-    sprint = compare(to_99, "sprint")[1]
+    stock, same, _ = cells_of(to_99)
+    sprint = cells_of(to_99, "sprint")[1]
     times = f"**{sprint}** by *sprint*, {same} by the assignment's recipe, {stock} by stock"
     stock_end, target_end = (
         f"{to_target['median'][who]:.0f} s, {len(curve)} epochs, {curve[-1]:.2%}"
         for who, curve in to_target["test_accuracy"].items()
     )
     return [
-        f"| Time to 99.0% test accuracy | {times} | {evidence} |",
-        f"| A whole run for the course's 99.4% | **{target_end}** by *target*; {stock_end} by stock | {evidence} |",
+        ["Time to 99.0% test accuracy", times, evidence],
+        ["A whole run for the course's 99.4%", f"**{target_end}** by *target*; {stock_end} by stock", evidence],
     ]
 
 
@@ -42,22 +43,23 @@ def speed() -> str:
             continue  # the full run says more
         machine = measured["machine"]
         title = f"**{machine['device'] if 'cuda' in kind else machine['cpu']}**, {machine['cores']} CPU cores"
-        lines = ["| | stock | this project | ratio (least to greatest) |", "|---|---:|---:|---:|"]
+        rows: list[list[str]] = []
         for name, label in MEASURES.items():
             if name not in measured:
                 continue
-            lines.append(f"| {label} | {' | '.join(compare(measured[name]))} |")
+            rows.append([label, *cells_of(measured[name])])
             if "sprint" in measured[name]["median"]:
-                lines.append(f"| {label}, sprint recipe | {' | '.join(compare(measured[name], 'sprint'))} |")
-        if not lines[2:]:
+                rows.append([f"{label}, sprint recipe", *cells_of(measured[name], "sprint")])
+        if not rows:
             continue  # a part that the figure shows
         quick = ", epochs extrapolated from fewer images" if "quick" in kind else ""
         rounds = measured["settings"]["rounds"]
-        parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", "\n".join(lines)]
+        table = markdown_table(["", "stock", "this project", "ratio (least to greatest)"], rows)
+        parts += [f"{title}, torch {machine['torch']}, medians of {rounds} rounds{quick}:", table]
     return "\n\n".join(parts)
 
 
-def compare(measurement: dict, ours: str | None = None) -> list[str]:
+def cells_of(measurement: dict, ours: str | None = None) -> list[str]:
     """Return the cells of a measurement: stock, this project (its second column), and how many times better it is."""
     stock, second, *_ = measurement["median"]
     ours, unit = ours or second, measurement["unit"]

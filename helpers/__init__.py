@@ -12,5 +12,9 @@ In the order of the notebook's sections:
 
 ``plots`` has the figures of all of them, ``exercises`` checks the reader's answers.
 
-``engine`` makes all this safe and fast; to understand the lesson, nobody needs it.
+``runtime`` makes all this safe and fast; to understand the lesson, nobody needs it.
 """
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # the folder that holds data and results

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from helpers.augmentation import Augmentation, warp
-from helpers.engine.files import atomic_write
+from helpers.runtime.files import atomic_write
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, scaled to 0..1
 NUM_CLASSES = 10

@@ -1,7 +1,5 @@
 """What happens inside a model, what a trained one gets wrong, and how it fares on digits it was not made for."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,9 +7,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
 from helpers.data import NUM_CLASSES, Batches, Split
-from helpers.engine.looking import eval_mode, random_state_kept
 from helpers.receptive_field import Row
-from helpers.training import Trainer, evaluate
+from helpers.runtime.looking import copy_of, eval_mode, outputs_of, random_state_kept
+from helpers.training import Trainer
 
 
 def confusion_matrix(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -36,18 +34,13 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
     ``layer`` is a submodule's name, ``unit`` a (row, column) of its output, all channels summed. As defined by
     Luo et al., Understanding the Effective Receptive Field (2016). Uses eval mode and restores the model's.
     """
-    outputs: list[Tensor] = []
-    hook = model.get_submodule(layer).register_forward_hook(lambda *call: outputs.append(call[2].clone()))
-    try:
-        total = torch.zeros(batches.images.shape[1:], device=batches.device)
-        with eval_mode(model):
-            for images, _ in batches:
-                images.requires_grad_()
-                model(images)
-                (gradient,) = torch.autograd.grad(outputs.pop()[..., unit[0], unit[1]].sum(), images)
-                total += gradient.abs().sum(dim=(0, 1))
-    finally:
-        hook.remove()
+    total = torch.zeros(batches.images.shape[1:], device=batches.device)
+    with eval_mode(model), outputs_of(model, [layer]) as outputs:
+        for images, _ in batches:
+            images.requires_grad_()
+            model(images)
+            (gradient,) = torch.autograd.grad(outputs[layer][..., unit[0], unit[1]].sum(), images)
+            total += gradient.abs().sum(dim=(0, 1))
     return total / len(batches.labels)
 
 
@@ -57,11 +50,8 @@ def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
     In the mode that the model is in, on a copy: its batch norms' statistics and its random state stay as they are.
     """
-    outputs: dict[str, Tensor] = {}
-    duplicate = copy.deepcopy(model)
-    for name, stage in duplicate.named_children():
-        stage.register_forward_hook(lambda *call, name=name: outputs.update({name: call[2].clone()}))
-    with random_state_kept(images.device):
+    duplicate = copy_of(model)
+    with random_state_kept(images.device), outputs_of(duplicate, list(dict(model.named_children()))) as outputs:
         duplicate(images)
     return outputs
 
@@ -94,10 +84,12 @@ def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> fl
 
     What its dropout draws leaves the random state as it was.
     """
-    forgetful, device = copy.deepcopy(model).train(), next(model.parameters()).device
-    forgetful.eval = lambda: forgetful  # so that evaluate does everything but this
-    with random_state_kept(device):
-        return evaluate(forgetful, Batches(split, batch_size, device=device))[1]
+    forgetful, device = copy_of(model).train(), next(model.parameters()).device
+    hits = 0
+    with random_state_kept(device), torch.no_grad():
+        for images, labels in Batches(split, batch_size, device=device):
+            hits += (forgetful(images).argmax(dim=1) == labels).sum().item()
+    return hits / len(split.labels)
 
 
 @torch.no_grad()
@@ -107,7 +99,7 @@ def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -
     A patch is what the strongest unit sees, cut out by the layer table's box: ``(h, w)`` uint8. An image gives each
     channel one patch at most. The model is used in eval mode.
     """
-    duplicate = copy.deepcopy(model).cpu().eval()
+    duplicate = copy_of(model).cpu().eval()
     maps = torch.cat([layer_outputs(duplicate, images)[stage.name] for images, _ in Batches(split, 500)])
     width = maps.shape[-1]
     strength, place = maps.flatten(2).max(dim=2)  # (N, C): of each image's strongest unit, and where it is

@@ -9,7 +9,7 @@ import torch
 import torchsummary
 from torch import nn
 
-from helpers.engine.dataflow.duplicate import duplicate, first_line
+from helpers.runtime.looking import copy_of, first_line
 
 MEMORY = ("Input size", "Forward/backward pass size", "Params size", "Estimated Total Size")  # torchsummary's lines
 
@@ -23,9 +23,7 @@ def summary(model: nn.Module, input_size: tuple[int, ...] = (1, 28, 28)) -> str:
     ``model.parameters()``, these are printed instead, and a line says why. Raises ``ValueError`` where the model does
     not take such an input, or gives what torchsummary has no line for.
     """
-    network = duplicate(model)
-    for copied, parameter in zip(network.parameters(), model.parameters(), strict=True):
-        copied.requires_grad_(parameter.requires_grad)
+    network = copy_of(model).cpu().eval()
     counts, text = _count_as_torchsummary(network), io.StringIO()
     try:
         with contextlib.redirect_stdout(text), torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -13,16 +13,16 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from helpers.data import Batches, Split
-from helpers.engine.checkpoint import Checkpoint, difference
-from helpers.engine.cuda_graph import GraphedStep
-from helpers.engine.device import choose_device, place, reproducibly
-from helpers.engine.history import History
-from helpers.engine.looking import eval_mode
-from helpers.engine.meter import Meter, Report
-from helpers.engine.progress import Progress
-from helpers.engine.run import run_epochs
-from helpers.engine.threads import check_threads, choose_threads, in_threads
 from helpers.recipe import ASSIGNMENT, Recipe
+from helpers.runtime.checkpoint import Checkpoint, difference
+from helpers.runtime.cuda_graph import GraphedStep
+from helpers.runtime.device import choose_device, place, reproducibly
+from helpers.runtime.history import History
+from helpers.runtime.looking import eval_mode
+from helpers.runtime.meter import Meter, Report
+from helpers.runtime.progress import Progress
+from helpers.runtime.run import run_epochs
+from helpers.runtime.threads import check_threads, choose_threads, in_threads
 
 EVALUATION_BATCH = 250
 STATISTICS_IMAGES = 10_000  # more do not make a network more accurate

@@ -22,8 +22,8 @@ import torch
 
 from conftest import ROOT, Splits, head
 from helpers.data import load_mnist
-from helpers.engine.files import save_tensors
 from helpers.recipe import Recipe
+from helpers.runtime.files import save_tensors
 from helpers.training import fit
 
 RECIPE = Recipe(num_epochs=5, batch_size=50, lr=0.02, schedule="one-cycle")

@@ -22,7 +22,14 @@ from evidence.benchmark.child import busy_process, in_child, measure_start, peak
 from evidence.benchmark.contenders import Contender, our_contender, stock_contender
 from evidence.benchmark.figures import draw, plot_benchmark
 from evidence.benchmark.ladder import Rung, rungs, timer
-from evidence.benchmark.measure import FirstBatches, Report, alternate, describe_machine, epoch_seconds, summarise
+from evidence.benchmark.measure import (
+    FirstBatches,
+    Report,
+    alternate,
+    describe_machine,
+    epoch_seconds,
+    summarise_rounds,
+)
 from evidence.benchmark.suite import Benchmark
 from evidence.timings import MEASURES
 from helpers.augmentation import Augmentation
@@ -284,11 +291,11 @@ def test_rounds_alternate_and_ratios_come_from_medians() -> None:
     values = {"stock": iter([4.0, 6.0, 20.0]), "ours": iter([2.0, 2.0, 5.0])}
     rounds = alternate({who: lambda who=who: calls.append(who) or next(values[who]) for who in values}, 3)
     assert calls == ["stock", "ours"] * 3
-    seconds = summarise(rounds, "s", images=10)
+    seconds = summarise_rounds(rounds, "s", images=10)
     assert seconds["median"] == {"stock": 6, "ours": 2}
     assert seconds["times_better"] == {"ours": {"medians": 3, "least": 2, "greatest": 4}}
     assert (seconds["rounds"], seconds["images"]) == ({"stock": [4, 6, 20], "ours": [2, 2, 5]}, 10)
-    rates = summarise({"stock": [10.0], "ours": [40.0]}, "images/s")
+    rates = summarise_rounds({"stock": [10.0], "ours": [40.0]}, "images/s")
     assert rates["times_better"]["ours"]["medians"] == 4
 
 
@@ -297,18 +304,22 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
 ) -> None:
     path, settings = tmp_path / "results" / "benchmark.json", {"rounds": 1}
     machine = describe_machine(CPU)
-    Report(path, "cpu", machine, settings).record("scaling/images/10", summarise({"stock": [2.0], "ours": [1.0]}, "s"))
+    Report(path, "cpu", machine, settings).record(
+        "scaling/images/10", summarise_rounds({"stock": [2.0], "ours": [1.0]}, "s")
+    )
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["scaling/images/10", "stock", "2.000", "s"],
         ["scaling/images/10", "ours", "1.000", "s", "2.00x", "(2.00", "to", "2.00)"],
     ]
-    Report(path, "cuda", machine, settings).record("ladder", summarise({"stock": [3.0]}, "s"))
-    Report(path, "cpu", machine, settings).record("ladder", summarise({"stock": [4.0]}, "s"))
+    Report(path, "cuda", machine, settings).record("ladder", summarise_rounds({"stock": [3.0]}, "s"))
+    Report(path, "cpu", machine, settings).record("ladder", summarise_rounds({"stock": [4.0]}, "s"))
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["cpu"]["machine"] == machine
     assert content["cpu"]["scaling"]["images"]["10"]["median"] == {"stock": 2, "ours": 1}
     assert [content[kind]["ladder"]["median"]["stock"] for kind in ("cpu", "cuda")] == [4, 3]
-    Report(path, "cpu", {**machine, "cpu": "another"}, settings).record("ladder", summarise({"stock": [5.0]}, "s"))
+    Report(path, "cpu", {**machine, "cpu": "another"}, settings).record(
+        "ladder", summarise_rounds({"stock": [5.0]}, "s")
+    )
     assert "scaling" not in json.loads(path.read_text(encoding="utf-8"))["cpu"]
 
 
@@ -316,16 +327,16 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
 def test_two_benchmarks_at_a_time_keep_what_the_other_measures(tmp_path: Path) -> None:
     path = tmp_path / "benchmark.json"
     first, second = (Report(path, kind, {"cores": 4}, {"rounds": 1}) for kind in ("cpu", "cuda"))
-    first.record("train_epoch", summarise({"stock": [2.0]}, "s"))
-    second.record("train_epoch", summarise({"stock": [1.0]}, "s"))
-    first.record("test_pass", summarise({"stock": [0.5]}, "s"))
+    first.record("train_epoch", summarise_rounds({"stock": [2.0]}, "s"))
+    second.record("train_epoch", summarise_rounds({"stock": [1.0]}, "s"))
+    first.record("test_pass", summarise_rounds({"stock": [0.5]}, "s"))
     content = json.loads(path.read_text(encoding="utf-8"))
     assert [content[kind]["train_epoch"]["median"]["stock"] for kind in ("cpu", "cuda")] == [2, 1]
     assert content["cpu"]["test_pass"]["median"] == {"stock": 0.5}
 
 
 def test_the_machines_cores_are_those_that_it_gives_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helpers.engine.threads.quotas", lambda root: [0.5])  # of a container
+    monkeypatch.setattr("helpers.runtime.threads.quotas", lambda root: [0.5])  # of a container
     assert describe_machine(CPU)["cores"] == 1
 
 
@@ -336,9 +347,9 @@ def test_the_peak_of_memory_is_in_bytes_and_not_below_what_is_held() -> None:
 
 
 def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
-    pair = summarise({"stock": [4.0], "ours": [1.0]}, "s")
+    pair = summarise_rounds({"stock": [4.0], "ours": [1.0]}, "s")
     scaling = {"data_pipeline": {"10": pair, "20": pair}, "train_epoch": {"10": pair}, "batch_size": {"32": pair}}
-    ladder = summarise({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
+    ladder = summarise_rounds({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
     (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}), encoding="utf-8")
     axes = plot_benchmark(part).subfigs[0].axes + plot_benchmark(part).subfigs[1].axes
@@ -405,7 +416,7 @@ def test_scarce_cores_are_measured_for_both_in_turn(tmp_path: Path, monkeypatch:
 def test_a_part_alone_is_kept_apart_from_what_another_machine_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = summarise({"stock": [2.0], "ours": [1.0]}, "s")
+    seconds = summarise_rounds({"stock": [2.0], "ours": [1.0]}, "s")
     monkeypatch.setattr(Benchmark, "run", lambda benchmark, only: benchmark.report.record(only, seconds))
     other = {"cpu quick": {"machine": {"cpu": "another"}, "settings": {"rounds": 1}}}
     (tmp_path / "benchmark.json").write_text(json.dumps(other), encoding="utf-8")

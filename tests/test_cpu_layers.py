@@ -7,11 +7,11 @@ from torch import nn
 
 from conftest import Splits, head
 from helpers.data import Batches
-from helpers.engine.cpu_layers import BatchNorm2d, Dropout, use_cheaper_layers
-from helpers.engine.device import place
 from helpers.model import Net
 from helpers.receptive_field import layer_table
 from helpers.recipe import RECIPES
+from helpers.runtime.cpu_layers import BatchNorm2d, Dropout, use_cheaper_layers
+from helpers.runtime.device import place
 from helpers.summary import summary
 from helpers.training import Trainer
 

@@ -8,10 +8,10 @@ import torch
 
 from conftest import Interrupt, Splits
 from helpers.data import Batches
-from helpers.engine.cuda_graph import WARM_UP_STEPS
 from helpers.inspection import accuracy_without_eval, layer_outputs
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
+from helpers.runtime.cuda_graph import WARM_UP_STEPS
 from helpers.training import Trainer, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

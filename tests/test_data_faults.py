@@ -30,7 +30,7 @@ from conftest import ROOT, Splits, head
 from ERAV4S5CNNwithBN import main
 from helpers import data
 from helpers.data import load_mnist
-from helpers.engine import files
+from helpers.runtime import files
 
 NAMES = [name for name, _ in MNIST.resources]
 EXTRACTED = [name.removesuffix(".gz") for name in NAMES]

@@ -21,13 +21,13 @@ import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Interrupt, Splits, head
 from evidence import study
 from evidence.benchmark.stock import linked
-from helpers.engine import files
-from helpers.engine.console import suit_any_console
-from helpers.engine.files import atomic_write, load_tensors, load_weights, save_tensors
-from helpers.engine.history import History
-from helpers.engine.progress import Progress, runs_in_notebook
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
+from helpers.runtime import files
+from helpers.runtime.console import suit_any_console
+from helpers.runtime.files import atomic_write, load_tensors, load_weights, save_tensors
+from helpers.runtime.history import History
+from helpers.runtime.progress import Progress, runs_in_notebook
 from helpers.training import fit
 from tiny_study import TINY_STUDY
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers.engine.dataflow.geometry import Field, Pattern, Window
 from helpers.model import Net
 from helpers.receptive_field import blocks, layer_table, measured_receptive_field, slide, stages, to_markdown
+from helpers.receptive_field.geometry import Field, Pattern, Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WEIGHTS = nn.Parameter(torch.ones(4, 3))

@@ -10,9 +10,8 @@ import nbformat
 import pytest
 
 from conftest import ROOT
-from evidence.committed import RESULTS, read_json
-from evidence.intervals import percent
 from helpers.model import Net
+from helpers.results import RESULTS, percent, read_json
 
 PATH = ROOT / "ERAV4S5CNNwithBN.ipynb"
 NOTEBOOK = nbformat.read(PATH, as_version=4)

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
-from helpers.engine.files import load_weights
 from helpers.model import Net
 from helpers.page import PAGE, PICTURE, WEIGHTS, choose_digits, render
 from helpers.page.__main__ import main
-from helpers.prediction import to_mnist
+from helpers.photographs import to_mnist
 from helpers.receptive_field import Row, layer_table, stages
+from helpers.runtime.files import load_weights
 from helpers.training import predict
 
 HTML = PAGE.read_text(encoding="utf-8")

@@ -14,11 +14,11 @@ from torch import nn
 from conftest import Splits
 from helpers import plots
 from helpers.data import Split
-from helpers.engine.history import History
-from helpers.engine.progress import HEADER, Progress, row
 from helpers.model import Net
 from helpers.receptive_field import layer_table, slide, stages
 from helpers.recipe import RECIPES
+from helpers.runtime.history import History
+from helpers.runtime.progress import HEADER, Progress, row
 from helpers.training import Trainer
 
 HISTORY = History({}, "cpu", {}, [0.5, 0.1], [0.80, 0.97], [0.2, 0.05], [0.95, 0.9912], [1.0, 2.0])

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
-from helpers.engine.files import load_weights
-from helpers.engine.pictures.noise import without_specks
+from helpers.photographs import digits_on, read_picture, thumbnail, to_mnist
+from helpers.photographs.noise import without_specks
 from helpers.plots import plot_predictions
-from helpers.prediction import digits_on, read_picture, thumbnail, to_mnist
 from helpers.recipe import RECIPES
+from helpers.runtime.files import load_weights
 from helpers.training import predict
 
 STYLES = {

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
 from helpers import receptive_field
-from helpers.engine.dataflow import perturbation
 from helpers.model import Net
-from helpers.receptive_field import Row, layer_table, measured_receptive_field, slide, stages, to_markdown
+from helpers.receptive_field import Row, layer_table, measured_receptive_field, perturbation, slide, stages, to_markdown
 
 STAGES_OF_NET = """
 | Layer | Operation         |    Input |   Output | Receptive field | Jump | Parameters |

@@ -18,16 +18,15 @@ from PIL import Image
 
 import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Splits, head
-from evidence.committed import what_it_means
-from evidence.intervals import interval
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
-from helpers.engine.files import load_tensors, load_weights, save_tensors
-from helpers.engine.history import History
-from helpers.engine.progress import HEADER, row
 from helpers.model import Net
-from helpers.prediction import read_picture, to_mnist
+from helpers.photographs import read_picture, to_mnist
 from helpers.recipe import RECIPES, Recipe
+from helpers.results import interval, what_it_means
+from helpers.runtime.files import load_tensors, load_weights, save_tensors
+from helpers.runtime.history import History
+from helpers.runtime.progress import HEADER, row
 from helpers.summary import summary
 from helpers.training import evaluate, fit, predict
 

@@ -16,28 +16,24 @@ from torch import nn
 
 from conftest import ROOT, Splits, head
 from evidence.candidates import SPRINT_CANDIDATES
-from evidence.intervals import T_975, answers, interval, plot_intervals, summarise, to_markdown
 from evidence.study import STUDIES, Study, do_share, main, read_records, run
 from helpers.data import Batches, Split
-from helpers.engine.files import atomic_write, load_weights
-from helpers.engine.history import History
 from helpers.inspection import distortions
+from helpers.plots import plot_intervals
 from helpers.recipe import RECIPES
+from helpers.results import findings, interval, study_table, summarise_study
+from helpers.runtime.files import atomic_write, load_weights
+from helpers.runtime.history import History
 from helpers.training import evaluate
 from tiny_study import TINY, TINY_STUDY
 
 
-def student_cdf(t: float, degrees: int, steps: int = 20_000) -> float:
-    """Integrate the density of Student's t from 0 by Simpson's rule: an oracle for the table."""
-    scale = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
-    width = t / steps
-    density = [scale * (1 + (i * width) ** 2 / degrees) ** (-(degrees + 1) / 2) for i in range(steps + 1)]
-    return 0.5 + width / 3 * (density[0] + density[-1] + 4 * sum(density[1:-1:2]) + 2 * sum(density[2:-1:2]))
-
-
-@pytest.mark.parametrize("degrees", range(1, len(T_975) + 1))
-def test_the_quantiles_are_students(degrees: int) -> None:
-    assert student_cdf(T_975[degrees - 1], degrees) == pytest.approx(0.975, abs=3e-5)
+@pytest.mark.parametrize(("n", "quantile"), [(2, 12.706), (4, 3.182), (10, 2.262), (40, 2.023)])
+def test_intervals_have_students_quantiles(n: int, quantile: float) -> None:
+    """As printed in any table of the distribution."""
+    values = [float(i % 2) for i in range(n)]
+    width = interval(values)["half_width"] * math.sqrt(n) / statistics.stdev(values)
+    assert width == pytest.approx(quantile, abs=6e-4)
 
 
 def test_interval_by_hand() -> None:
@@ -67,7 +63,7 @@ RECORDS = [
 
 
 def test_differences_are_paired_by_seed_whatever_the_order() -> None:
-    summary = summarise(RECORDS[:3] + RECORDS[:2:-1])
+    summary = summarise_study(RECORDS[:3] + RECORDS[:2:-1])
     assert summary["plain"]["final"]["mean"] == pytest.approx(0.92)
     assert summary["plain"]["best"]["mean"] == pytest.approx((0.95 + 0.92 + 0.94) / 3)
     assert summary["plain"]["train"]["mean"] == pytest.approx(0.6)
@@ -78,16 +74,16 @@ def test_differences_are_paired_by_seed_whatever_the_order() -> None:
 
 def test_distorted_accuracies_are_summarised_where_all_runs_have_them() -> None:
     runs = [run | {"distorted": {"blurred": share}} for run, share in zip(RECORDS[:3], (0.5, 0.6, 0.7), strict=True)]
-    summary = summarise(runs + RECORDS[3:])
+    summary = summarise_study(runs + RECORDS[3:])
     assert summary["plain"]["distorted"] == {"blurred": interval([0.5, 0.6, 0.7])}
-    assert "distorted" not in summary["worse"] and "distorted" not in summarise(runs[:2] + RECORDS[2:])["plain"]
+    assert "distorted" not in summary["worse"] and "distorted" not in summarise_study(runs[:2] + RECORDS[2:])["plain"]
 
 
 def test_answers_say_what_the_interval_allows() -> None:
-    worse, same = answers(summarise(RECORDS))
+    worse, same = findings(summarise_study(RECORDS))
     assert worse.startswith("**worse**: 10.33 ± 1.43 points lower than *plain* over 3 paired seeds: a real difference")
     assert same.endswith("no difference that these seeds can show.")
-    table = to_markdown(summarise(RECORDS)).splitlines()
+    table = study_table(summarise_study(RECORDS)).splitlines()
     assert len(table) == 2 + 3
     assert len({line.count("|") for line in table}) == 1
 
@@ -230,7 +226,7 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
     for record, (_, recipe) in zip(content["runs"], runs, strict=True):
         assert record["recipe"] == json.loads(json.dumps(asdict(recipe)))
         assert len(record["test_accuracy"]) == recipe.num_epochs
-    assert content["summary"] == json.loads(json.dumps(summarise(content["runs"])))
+    assert content["summary"] == json.loads(json.dumps(summarise_study(content["runs"])))
 
 
 @pytest.mark.parametrize("title", STUDIES)

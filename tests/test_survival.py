@@ -23,11 +23,11 @@ import torch
 
 import ERAV4S5CNNwithBN as script
 from conftest import ROOT, Interrupt, Splits, head
-from helpers.engine import files
-from helpers.engine.files import atomic_write, load_tensors, load_weights, save_tensors
-from helpers.engine.history import History
-from helpers.engine.progress import HEADER
 from helpers.recipe import Recipe
+from helpers.runtime import files
+from helpers.runtime.files import atomic_write, load_tensors, load_weights, save_tensors
+from helpers.runtime.history import History
+from helpers.runtime.progress import HEADER
 from helpers.training import fit
 
 RECIPE = Recipe(num_epochs=3, batch_size=50, lr=0.02)
@@ -245,7 +245,7 @@ def test_a_checkpoint_that_cannot_be_kept_is_not_replaced(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("helpers.engine.checkpoint.rename", refuse)
+    monkeypatch.setattr("helpers.runtime.checkpoint.rename", refuse)
     says = r"checkpoint.pt cannot be kept as checkpoint-1.pt \(Permission denied\): allow it or choose another folder$"
     with pytest.raises(OSError, match=says):
         fit(Small(), *splits, recipe, device="cpu", checkpoint=path)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from conftest import Interrupt, Splits, head
-from helpers.engine import run, threads
-from helpers.engine.files import load_tensors, save_tensors
-from helpers.engine.history import History
-from helpers.engine.threads import available_cores, choose_threads, in_threads
 from helpers.recipe import Recipe
+from helpers.runtime import run, threads
+from helpers.runtime.files import load_tensors, save_tensors
+from helpers.runtime.history import History
+from helpers.runtime.threads import available_cores, choose_threads, in_threads
 from helpers.training import fit
 
 SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)

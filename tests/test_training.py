@@ -17,13 +17,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from conftest import Interrupt, Splits, head
 from helpers.augmentation import Augmentation
 from helpers.data import Batches
-from helpers.engine.cpu_layers import Dropout
-from helpers.engine.cuda_graph import GraphedStep
-from helpers.engine.device import choose_device, place
-from helpers.engine.history import History
-from helpers.engine.meter import Meter
 from helpers.model import Net
 from helpers.recipe import RECIPES, Recipe
+from helpers.runtime.cpu_layers import Dropout
+from helpers.runtime.cuda_graph import GraphedStep
+from helpers.runtime.device import choose_device, place
+from helpers.runtime.history import History
+from helpers.runtime.meter import Meter
 from helpers.training import Trainer, evaluate, fit, predict
 
 SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)

@@ -8,8 +8,8 @@ from evidence.benchmark import stock
 from evidence.benchmark.figures import draw
 from evidence.benchmark.measure import Report, describe_machine
 from evidence.benchmark.suite import DATA, PARTS, Benchmark
-from helpers.engine.console import suit_any_console
-from helpers.engine.device import choose_device
+from helpers.runtime.console import suit_any_console
+from helpers.runtime.device import choose_device
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,9 +17,9 @@ import torch
 
 from evidence.benchmark.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
 from evidence.benchmark.measure import FirstBatches, epoch_seconds, seconds_of
+from helpers import ROOT
 from helpers.data import load_mnist
 
-ROOT = Path(__file__).parents[2]
 TRAINING_STEPS = 100
 MIB = 2**20
 

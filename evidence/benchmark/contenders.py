@@ -10,10 +10,10 @@ from torch.utils.data import Subset
 
 from evidence.benchmark import stock
 from helpers.data import Batches, Split
-from helpers.engine.device import place, reproducibly
-from helpers.engine.threads import SHORT_STEPS, choose_threads, in_threads
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, Recipe
+from helpers.runtime.device import place, reproducibly
+from helpers.runtime.threads import SHORT_STEPS, choose_threads, in_threads
 from helpers.training import EVALUATION_BATCH, Trainer, evaluate, throw_away_step
 
 WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up

@@ -10,9 +10,9 @@ from evidence.benchmark import stock
 from evidence.benchmark.contenders import WARM_UP_BATCHES
 from evidence.benchmark.measure import FirstBatches, epoch_seconds
 from helpers.data import Batches, Split
-from helpers.engine.cpu_layers import use_cheaper_layers
-from helpers.engine.device import reproducibly, use_channels_last
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
+from helpers.runtime.cpu_layers import use_cheaper_layers
+from helpers.runtime.device import reproducibly, use_channels_last
 from helpers.training import Trainer
 
 
@@ -23,7 +23,7 @@ class Rung:
     name: str
     in_memory: bool = True  # images warped as one tensor, else DataLoader and PIL
     channels_last: bool = False
-    cheap_layers: bool = False  # batch norm and dropout of helpers/engine/cpu_layers.py
+    cheap_layers: bool = False  # batch norm and dropout of helpers/runtime/cpu_layers.py
     no_waiting: bool = False  # helpers.training.Trainer with a fused optimizer, else loss.item() each batch
     graph: bool = False  # the step as one CUDA graph
     recipe: Recipe = ASSIGNMENT

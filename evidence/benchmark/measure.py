@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from helpers.engine.files import atomic_write
-from helpers.engine.threads import available_cores
+from helpers.runtime.files import atomic_write
+from helpers.runtime.threads import available_cores
 
 Rounds = dict[str, list[float]]
 
@@ -73,7 +73,7 @@ def alternate(actions: dict[str, Callable[[], float]], num_rounds: int) -> Round
     return rounds
 
 
-def summarise(rounds: Rounds, unit: str, **notes: Any) -> dict[str, Any]:
+def summarise_rounds(rounds: Rounds, unit: str, **notes: Any) -> dict[str, Any]:
     """Return rounds and medians by name, and how many times better than the first name each other one is.
 
     ``times_better`` compares medians, with the least and the greatest ratio of one round beside it. More is better

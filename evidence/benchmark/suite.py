@@ -14,12 +14,13 @@ from evidence.benchmark import stock
 from evidence.benchmark.child import busy_process, in_child
 from evidence.benchmark.contenders import WARM_UP_BATCHES, Contender, our_contender, stock_contender
 from evidence.benchmark.ladder import rungs, timer
-from evidence.benchmark.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise
+from evidence.benchmark.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise_rounds
+from helpers import ROOT
 from helpers.data import Split, load_mnist
 from helpers.recipe import ASSIGNMENT, RECIPES
 from helpers.training import fit
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = ROOT / "data"
 TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
 RACES = {  # to which test accuracy, and by which of this project's recipes
     "time_to_99": (0.99, {"ours": ASSIGNMENT, "sprint": RECIPES["sprint"]}),
@@ -59,7 +60,7 @@ class Benchmark:
 
     def compare(self, name: str, unit: str, actions: dict[str, Callable[[], float]], **notes: object) -> dict:
         """Measure ``actions`` in turn, record and return the summary."""
-        summary = summarise(alternate(actions, self.num_rounds), unit, **notes)
+        summary = summarise_rounds(alternate(actions, self.num_rounds), unit, **notes)
         self.report.record(name, summary)
         return summary
 
@@ -87,7 +88,7 @@ class Benchmark:
             seconds[use] = self.compare(use, unit, timers, images=measured, workers=self.workers[use])
         both = [seconds[use]["rounds"] for use in ("train_epoch", "test_pass")]
         pairs = {who: [sum(pair) for pair in zip(*(rounds[who] for rounds in both), strict=True)] for who in images}
-        self.report.record("full_epoch", summarise(pairs, "s", what="train_epoch + test_pass of the same round"))
+        self.report.record("full_epoch", summarise_rounds(pairs, "s", what="train_epoch + test_pass of the same round"))
 
     def processes(self) -> None:
         """Measure start-up and memory in fresh processes."""
@@ -107,7 +108,7 @@ class Benchmark:
         for name, (key, unit, what) in kinds.items():
             compared = children if name == "start_up" else ("stock", "ours")
             rounds = {who: [result[key] for result in children[who]] for who in compared}
-            self.report.record(name, summarise(rounds, unit, what=what))
+            self.report.record(name, summarise_rounds(rounds, unit, what=what))
 
     def scarce_cores(self) -> None:
         """Measure a training epoch beside a busy process, and on one core of those that PyTorch has counted."""
@@ -124,7 +125,7 @@ class Benchmark:
                         children[who].append(in_child(who, *use))
             rounds = {who: [result["seconds"] for result in children[who]] for who in images}
             threads = {who: [result["threads"] for result in children[who]] for who in images}
-            self.report.record(name, summarise(rounds, "s", images=images, threads=threads))
+            self.report.record(name, summarise_rounds(rounds, "s", images=images, threads=threads))
 
     def ladder(self) -> None:
         """Measure a training epoch with one improvement more each time."""
@@ -165,7 +166,7 @@ class Benchmark:
             seconds[who] = [time.perf_counter() - start]
             reached = {name: values[-1] >= accuracy for name, values in accuracies.items()}
             curves = {name: values[1:] for name, values in accuracies.items()}
-            summary = summarise(seconds, "s", reached=reached, test_accuracy=curves)
+            summary = summarise_rounds(seconds, "s", reached=reached, test_accuracy=curves)
             gains = summary["times_better"].items()  # of those that reached it
             summary["times_better"] = {name: gain for name, gain in gains if reached[name] and reached["stock"]}
             self.report.record(name, summary)
@@ -177,7 +178,7 @@ class Benchmark:
         ours = time.perf_counter() - start
         stock_epoch = self.report.part["full_epoch"]["median"]["stock"]
         rounds = {"stock, 20 x its median full epoch": [20 * stock_epoch], "ours, measured": [ours]}
-        self.report.record("20_epochs", summarise(rounds, "s"))
+        self.report.record("20_epochs", summarise_rounds(rounds, "s"))
 
     def run(self, only: str | None = None) -> None:
         """Do everything, what matters most first, or ``only`` the part of that name."""

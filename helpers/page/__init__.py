@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from helpers import ROOT
 from helpers.data import MEAN, STD, Batches, Split, load_mnist
-from helpers.engine.files import atomic_write, load_weights
 from helpers.inspection import confident_mistakes
 from helpers.model import Net
 from helpers.receptive_field import Row, layer_table, stages
+from helpers.runtime.files import atomic_write, load_weights
 from helpers.training import predict
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
 WEIGHTS, PAGE, PICTURE = (ROOT / "results" / name for name in ("best/model.pt", "page.html", "page.png"))
 OF_EACH_CLASS, MISREAD = 2, 10  # test digits to pick from
 HEIGHT = 780  # pixels of the page in a notebook

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from helpers.engine.files import atomic_write
+from helpers.runtime.files import atomic_write
 
 TRAIN_COLOUR, TEST_COLOUR = "tab:blue", "tab:orange"
 

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from helpers.runtime.markdown import markdown_table
+
 # Given with each element, because a page that shows the notebook may have no styles of its own, or a dark theme.
 CODE_STYLE = "background:#f6f8fa;color:#1f2328;font-family:monospace;font-size:13px;line-height:1.4;padding:0.8em"
 CODE_STYLE += ";white-space:pre;overflow-x:auto"
@@ -22,9 +24,7 @@ class Table:
         return self._repr_markdown_()
 
     def _repr_markdown_(self) -> str:
-        rows = zip(*self.columns.values(), strict=True)
-        rule = ["---" if i == 0 else "---:" for i in range(len(self.columns))]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in (self.columns, rule, *rows))
+        return markdown_table(list(self.columns), list(zip(*self.columns.values(), strict=True)))
 
 
 def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:

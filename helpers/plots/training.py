@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from helpers.engine.history import History
 from helpers.plots.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
+from helpers.runtime.history import History
 
 
 def plot_history(history: History) -> Figure:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from helpers.engine.dataflow.geometry import Field, Slide, Window, meet
+from helpers.receptive_field.geometry import Field, Slide, Window, meet
 
 Fields = tuple[Field, Field]  # of rows and of columns
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from helpers.engine.cpu_layers import use_cheaper_layers
+from helpers.runtime.cpu_layers import use_cheaper_layers
 
 # Decorates a function that has to give the same bits each time on a GPU: cuDNN takes deterministic algorithms alone.
 reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True)

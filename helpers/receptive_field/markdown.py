@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from helpers.engine.dataflow.geometry import box_of
+from helpers.receptive_field.geometry import box_of
+from helpers.runtime.markdown import markdown_table
 
 
 def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
@@ -13,25 +14,15 @@ def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
     image.
     """
     columns = {"Parameters": "params"} | ({"Multiply-adds": "multiply_adds"} if multiply_adds else {})
-    lines = [["Layer", "Operation", "Input", "Output", "Receptive field", "Jump", *columns]]
+    head = ["Layer", "Operation", "Input", "Output", "Receptive field", "Jump", *columns]
+    lines = []
     for row in rows:
         shapes = [_by(*shape[1:], shape[0]) for shape in (row.input_shape, row.output_shape)]
         numbers = [f"{getattr(row, name):,}" for name in columns.values()]
         lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _by(*row.jump), *numbers])
     totals = [f"{sum(getattr(row, name) for row in rows):,} {title.lower()}" for title, name in columns.items()]
     notes = [f"Note: {note}" for note in (*_outgrown(rows), *_said(rows), *_missed(rows))]
-    return "\n\n".join([_table(lines, 2), f"Total: {', '.join(totals)}", *notes])
-
-
-def _table(lines: Sequence[Sequence[str]], num_left: int) -> str:
-    """Return ``lines`` of cells, the first one the head, as a table; all but ``num_left`` columns are set right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width for width in widths[:num_left]] + ["-" * (width - 1) + ":" for width in widths[num_left:]]
-    padded = [
-        [f"{cell:{'<>'[i >= num_left]}{widths[i]}}" for i, cell in enumerate(line)]
-        for line in (lines[0], rule, *lines[1:])
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+    return "\n\n".join([markdown_table(head, lines, num_left=2), f"Total: {', '.join(totals)}", *notes])
 
 
 def _outgrown(rows: Sequence) -> list[str]:

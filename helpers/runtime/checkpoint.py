@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers.engine.files import load_tensors, rename, save_tensors
-from helpers.engine.history import History, differences
+from helpers.runtime.files import load_tensors, rename, save_tensors
+from helpers.runtime.history import History, differences
 
 State = dict[str, Any]
 SEVERAL_EPOCHS = 2  # what a run that is started anew does not replace

@@ -5,7 +5,7 @@ import sys
 
 from tqdm import tqdm
 
-from helpers.engine.history import History
+from helpers.runtime.history import History
 
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'train acc':>9}  {'test loss':>9}  {'test acc':>8}  {'seconds':>7}"
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from helpers.engine.dataflow.calls import Call, Refusal, Step, is_layer, tensors_in
-from helpers.engine.dataflow.duplicate import first_line
+from helpers.receptive_field.calls import Call, Refusal, Step, is_layer, tensors_in
+from helpers.runtime.looking import first_line
 
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
 READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")

@@ -2,8 +2,8 @@
 
 from math import prod
 
-from helpers.engine.dataflow.calls import Call, Step
-from helpers.engine.dataflow.operations import DROPOUTS, NORMS, settings
+from helpers.receptive_field.calls import Call, Step
+from helpers.receptive_field.operations import DROPOUTS, NORMS, settings
 
 SHOWN = """in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size
     scale_factor upscale_factor"""

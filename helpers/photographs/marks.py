@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import ndimage
 
-from helpers.engine.pictures.grouping import Mark, group
-from helpers.engine.pictures.ink import FRAME, INK, along_sides
-from helpers.engine.pictures.ruling import THIN, TOUCHING, bars_between, ruled_lines
+from helpers.photographs.grouping import Mark, group
+from helpers.photographs.ink import FRAME, INK, along_sides
+from helpers.photographs.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
 REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that

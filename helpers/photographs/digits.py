@@ -1,4 +1,4 @@
-"""Digits on pictures of one's own, brought to the form of MNIST's."""
+"""Digits on a picture, cut out and brought to the form of MNIST's."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.engine.pictures.grouping import MOST_PIECES, WIDE, pieces_of
-from helpers.engine.pictures.ink import INK, contrast_with_paper, thickened
-from helpers.engine.pictures.marks import marks_of
-from helpers.engine.pictures.noise import averaged, without_specks
+from helpers.photographs.grouping import MOST_PIECES, WIDE, pieces_of
+from helpers.photographs.ink import INK, contrast_with_paper, thickened
+from helpers.photographs.marks import marks_of
+from helpers.photographs.noise import averaged, without_specks
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph

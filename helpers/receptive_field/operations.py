@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from math import gcd
 
-from helpers.engine.dataflow.calls import Call
-from helpers.engine.dataflow.geometry import Pattern, Window
+from helpers.receptive_field.calls import Call
+from helpers.receptive_field.geometry import Pattern, Window
 
 # Operations by the one name of nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
 NORMS = "groupnorm layernorm instancenorm rmsnorm"  # their statistics count as constants: own position only

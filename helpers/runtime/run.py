@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import torch
 
-from helpers.engine.history import History
-from helpers.engine.meter import Report
-from helpers.engine.progress import Progress
+from helpers.runtime.history import History
+from helpers.runtime.meter import Report
+from helpers.runtime.progress import Progress
 
 SLOW, SLOW_SECONDS = 3.0, 1.0  # an epoch is slow at so many times the fastest so far, and not below so many seconds
 

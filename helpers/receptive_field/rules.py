@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.engine.dataflow.calls import Call, Refusal
-from helpers.engine.dataflow.geometry import Slide, Window, positions, read
-from helpers.engine.dataflow.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
-from helpers.engine.dataflow.sight import Sight, merged, settled, together, units_of
+from helpers.receptive_field.calls import Call, Refusal
+from helpers.receptive_field.geometry import Slide, Window, positions, read
+from helpers.receptive_field.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
+from helpers.receptive_field.sight import Sight, merged, settled, together, units_of
 
 ATTENTION = "nativemultiheadattention multiheadattentionforward scaleddotproductattention bmm einsum lstm gru rnntanh"
 MOVES = ("pad", "pixelshuffle", "pixelunshuffle")  # windows of a single position, and channels that change
@@ -173,7 +173,7 @@ def joined(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
 
 def advice(call: Call) -> str:
     """Return what to do about a call that has no rule."""
-    place = "in helpers/engine/dataflow/operations.py"
+    place = "in helpers/receptive_field/operations.py"
     before, after = (getattr(tensor, "shape", None) for tensor in (call.sources[0], call.result))
     if before == after:
         return f"if each unit reads its own position alone, no statistics of others, add it to POINTWISE {place}"

@@ -6,10 +6,10 @@ from math import nan
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.dataflow.calls import Call, Refusal, Step, tensors_in
-from helpers.engine.dataflow.geometry import Box, Pair, at
-from helpers.engine.dataflow.operations import NORMS
-from helpers.engine.dataflow.tracing import Tracer
+from helpers.receptive_field.calls import Call, Refusal, Step, tensors_in
+from helpers.receptive_field.geometry import Box, Pair, at
+from helpers.receptive_field.operations import NORMS
+from helpers.receptive_field.tracing import Tracer
 
 CHUNK = 1 << 20  # input values that are perturbed at a time
 Spot = tuple[int, range]  # axis (0 for rows) and the lines along it

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from helpers.engine.pictures.noise import without_grain
+from helpers.photographs.noise import without_grain
 
 INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
 FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink

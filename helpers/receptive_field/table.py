@@ -1,4 +1,4 @@
-"""Receptive fields of any network, as it is executed: computed along the dataflow, proved by perturbation."""
+"""The layer table: a row for each operation of a network, as it is executed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,18 +10,15 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from helpers.engine.dataflow.calls import Call, Step
-from helpers.engine.dataflow.describe import describe, multiply_adds, remark
-from helpers.engine.dataflow.duplicate import duplicate
-from helpers.engine.dataflow.geometry import Box, Pair, at, box_of
-from helpers.engine.dataflow.markdown import to_markdown
-from helpers.engine.dataflow.operations import FOLDED, POINTWISE
-from helpers.engine.dataflow.perturbation import reaches, search
-from helpers.engine.dataflow.rules import see
-from helpers.engine.dataflow.sight import Sight, image
-from helpers.engine.dataflow.tracing import Tracer
-
-__all__ = ["Row", "slide", "layer_table", "measured_receptive_field", "stages", "blocks", "to_markdown"]
+from helpers.receptive_field.calls import Call, Step
+from helpers.receptive_field.describe import describe, multiply_adds, remark
+from helpers.receptive_field.geometry import Box, Pair, at, box_of
+from helpers.receptive_field.operations import FOLDED, POINTWISE
+from helpers.receptive_field.perturbation import reaches, search
+from helpers.receptive_field.rules import see
+from helpers.receptive_field.sight import Sight, image
+from helpers.receptive_field.tracing import Tracer
+from helpers.runtime.looking import copy_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     row: its parameters count in the next one. Raises ``ValueError`` for a layer that cannot take its input or cannot be
     followed.
     """
-    input_size, network = _checked(input_size), duplicate(model, torch.float32)
+    input_size, network = _checked(input_size), _network(model, torch.float32)
     uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
     rows, waiting, above = [], [], None
 
@@ -150,7 +147,7 @@ def measured_receptive_field(
     a model that cannot take ``input_size``, and for an operation that hides NaN or mixes images.
     """
     _, *sides = _checked(input_size)
-    network = duplicate(model, torch.float64)
+    network = _network(model, torch.float64)
     return search(sides, prod(input_size), lambda spots: reaches(network, layer, unit, input_size, spots))
 
 
@@ -189,6 +186,11 @@ def _sum(rows: Sequence[Row]) -> Row:
     return replace(
         rows[0], params=params, multiply_adds=multiply_adds, notes=tuple(note for row in rows for note in row.notes)
     )
+
+
+def _network(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of ``model`` that can be run on the CPU in ``dtype``, in evaluation mode."""
+    return copy_of(model).requires_grad_(False).cpu().to(dtype).eval()
 
 
 def _checked(input_size: Sequence[int]) -> Sequence[int]:

@@ -1,1 +1,0 @@
-"""What pictures are read with: noise taken away, ink told from paper, marks told apart, strokes that are digits."""

@@ -1,0 +1,144 @@
+"""What several seeds say: committed runs and studies by name, means with intervals, and where one's own number lies.
+
+Intervals hold with 95% and are Student's.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.special import stdtrit
+
+from helpers import ROOT
+from helpers.runtime.markdown import markdown_table
+
+RESULTS = ROOT / "results"
+
+
+def read_json(name: str) -> dict[str, Any]:
+    """Return ``results/NAME.json``."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def study_of(recipe: str) -> dict[str, Any]:
+    """Return summary and runs of the seeds that a recipe was trained with. Raises ``KeyError`` where there are none."""
+    study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
+    runs = [run for run in study["runs"] if run["variant"] == recipe]
+    return {"summary": study["summary"][recipe], "runs": runs}
+
+
+def sturdiness_of(recipe: str) -> dict[str, Any]:
+    """Return the summary of the seeds of this recipe that were tested on distorted images, too."""
+    return read_json("study")["assignment" if recipe == "assignment" else "recipes"]["summary"][recipe]
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Return n, mean, standard deviation (n - 1) and the half width of the mean's interval.
+
+    Raises ``ValueError`` for fewer than two values.
+    """
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"{n} values say nothing about their spread: give at least 2 seeds")
+    sd = statistics.stdev(values)
+    half_width = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
+    return {"n": n, "mean": statistics.fmean(values), "sd": sd, "half_width": half_width}
+
+
+def prediction_interval(values: dict[str, float]) -> tuple[float, float]:
+    """Return the bounds between which one more seed falls, from what ``interval`` returned.
+
+    They are t sd sqrt(1 + 1/n) to either side of the mean: wider than the interval of the mean.
+    """
+    half_width = values["half_width"] * math.sqrt(values["n"] + 1)
+    return values["mean"] - half_width, values["mean"] + half_width
+
+
+def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str:
+    """Return a sentence on the test accuracy (a fraction) of a run of ``recipe`` with these ``settings``.
+
+    It says where the accuracy of a single seed falls according to the study, and whether this one does; and which
+    settings differ from the study's.
+    """
+    try:
+        study = study_of(recipe)
+    except KeyError:
+        return f"{accuracy:.2%}; other seeds of this recipe were not studied"
+    final = study["summary"]["final"]
+    low, high = prediction_interval(final)
+    fall = (
+        f"95% of seeds of this recipe fall between {low:.2%} and {high:.2%} (mean of {final['n']}: {final['mean']:.2%})"
+    )
+    studied = study["runs"][0]["recipe"]
+    changed = [f"{name} {value}" for name, value in settings.items() if name != "seed" and value != studied[name]]
+    if changed:
+        return f"{accuracy:.2%} with {', '.join(changed)}; as it stands, {fall}"
+    where = "as yours does" if low <= accuracy <= high else "yours does not: one in twenty does not either"
+    return f"{accuracy:.2%}: {fall}; {where}"
+
+
+def summarise_study(records: list[dict]) -> dict[str, dict]:
+    """Return for each variant its final and best test accuracy, its final train accuracy, and the paired difference.
+
+    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
+    Where the runs recorded them, the accuracies on distorted test images follow. In a study on validation images
+    these take the place of the test images.
+    """
+    by_variant: dict[str, dict[int, dict]] = {}
+    for record in records:
+        by_variant.setdefault(record["variant"], {})[record["seed"]] = record
+    baseline = next(iter(by_variant.values()))
+    summary = {}
+    for variant, runs in by_variant.items():
+        final = {seed: run["test_accuracy"][-1] for seed, run in runs.items()}
+        summary[variant] = {
+            "final": interval(list(final.values())),
+            "best": interval([max(run["test_accuracy"]) for run in runs.values()]),
+            "train": interval([run["train_accuracy"][-1] for run in runs.values()]),
+        }
+        records = list(runs.values())
+        if all("distorted" in run for run in records):
+            summary[variant]["distorted"] = {
+                change: interval([run["distorted"][change] for run in records]) for change in records[0]["distorted"]
+            }
+        if runs is not baseline:
+            shared = sorted(final.keys() & baseline.keys())
+            differences = [final[seed] - baseline[seed]["test_accuracy"][-1] for seed in shared]
+            summary[variant]["difference"] = interval(differences)
+    return summary
+
+
+def percent(values: dict[str, float]) -> str:
+    """Return mean and half width of an interval of fractions, as percentages."""
+    return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
+
+
+def study_table(summary: dict[str, dict]) -> str:
+    """Return a study's summary as a Markdown table."""
+    rows = []
+    for variant, values in summary.items():
+        difference = values.get("difference")
+        points = f"{difference['mean'] * 100:+.2f} ± {difference['half_width'] * 100:.2f} points" if difference else "–"
+        final = values["final"]
+        rows.append([variant, final["n"], percent(final), f"{final['sd'] * 100:.2f}", percent(values["best"]), points])
+    return markdown_table(["variant", "n", "final epoch", "sd", "best epoch", "difference to the first, paired"], rows)
+
+
+def findings(summary: dict[str, dict]) -> list[str]:
+    """Return a sentence for each variant but the first: whether its difference to the first one is shown."""
+    baseline = next(iter(summary))
+    sentences = []
+    for variant, values in summary.items():
+        if "difference" not in values:
+            continue
+        difference = values["difference"]
+        points, half_width = abs(difference["mean"]) * 100, difference["half_width"] * 100
+        direction = "lower" if difference["mean"] < 0 else "higher"
+        measured = (
+            f"{points:.2f} ± {half_width:.2f} points {direction} than *{baseline}* over {difference['n']} paired seeds"
+        )
+        shown = "a real difference" if points > half_width else "no difference that these seeds can show"
+        sentences.append(f"**{variant}**: {measured}: {shown}.")
+    return sentences

@@ -1,0 +1,83 @@
+"""Looking at a model without leaving a trace: a copy, eval mode for a while, outputs of layers, the random state."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
+
+
+@torch.inference_mode(False)
+def copy_of(model: nn.Module) -> nn.Module:
+    """Return a copy of ``model`` in its mode and on its device, without the hooks of its user.
+
+    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks that compute a weight stay.
+    Raises ``ValueError`` for a model that cannot be copied.
+    """
+    model = _unwrapped(model)
+    tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    computed = {id(value): value.detach().clone() for value in tensors if not value.is_leaf}  # by weight_norm
+    try:
+        duplicate = copy.deepcopy(model, computed)
+    except Exception as error:
+        raise ValueError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
+    for module in duplicate.modules():
+        for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
+            hooks.clear()
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if not type(hook).__module__.startswith("torch.nn.utils"):
+                del module._forward_pre_hooks[key]
+        for name, child in module.named_children():
+            setattr(module, name, _unwrapped(child))
+    return duplicate
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while isinstance(module, Wrapper) or hasattr(module, "_orig_mod"):
+        module = module.module if isinstance(module, Wrapper) else module._orig_mod
+    return module
+
+
+def first_line(error: Exception) -> str:
+    """Return what ``error`` says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def outputs_of(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect in a dictionary what the submodules of these names put out within the block; the last call counts."""
+    outputs: dict[str, Tensor] = {}
+    hooks = []
+    for name in names:
+
+        def keep(module: nn.Module, inputs: tuple, output: Tensor, name: str = name) -> None:
+            outputs[name] = output.clone()  # a layer after it may change it in place
+
+        hooks.append(model.get_submodule(name).register_forward_hook(keep))
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Have ``model`` in eval mode within the block; afterwards each of its modules is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Put the random state of the CPU and of ``device`` back after the block, as if nothing had been drawn in it."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
