@@ -188,6 +188,7 @@ def _sum(rows: Sequence[Row]) -> Row:
     )
 
 
+@torch.inference_mode(False)
 def _network(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of ``model`` that can be run on the CPU in ``dtype``, in evaluation mode."""
     return copy_of(model).requires_grad_(False).cpu().to(dtype).eval()
