@@ -6,7 +6,7 @@ from math import nan
 import torch
 from torch import Tensor, nn
 
-from helpers.receptive_field.calls import Call, Refusal, Step, tensors_in
+from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, tensors_in
 from helpers.receptive_field.geometry import Box, Pair, at
 from helpers.receptive_field.operations import NORMS
 from helpers.receptive_field.tracing import Tracer
@@ -72,10 +72,20 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
         """Keep for each output whether it can show NaN."""
         shown = all(tracer.seen[source] for source in call.sources)
         tainted = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
-        call.result = _run_without_statistics(call) if call.kind in NORMS.split() else call.run()
+        if call.kind in NORMS.split():
+            call.result = _run_without_statistics(call)
+        elif call.kind == "interpolate":  # where it rounds, the usual type decides which pixels it reads
+            call.result = call.run({id(call.sources[0]): call.sources[0].float()}).double()
+        else:
+            call.result = call.run()
         if call.outputs() and not (shown and (not tainted or _shows(call))):
-            raise Refusal(f"{call.label} cannot be measured: its result does not show which of its inputs are NaN")
+            raise UnsupportedOperation(
+                f"{call.label} cannot be measured: its result does not show which of its inputs are NaN"
+            )
         return [output.is_floating_point() for output in call.outputs()]
+
+    def on_write(tensor: Tensor, shown: bool, part: Tensor, written_shown: bool) -> bool:
+        return shown and written_shown
 
     def on_step(step: Step) -> bool:
         if step.name == layer:
@@ -83,7 +93,7 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
         return True
 
     try:
-        tracer = Tracer(network, on_call, on_step)
+        tracer = Tracer(network, on_call, on_step, on_write)
         tracer.follow(images, True)
     except _Reached as reached:
         return reached.args[0]
@@ -93,7 +103,7 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
 def _run_without_statistics(call: Call) -> Tensor:
     """Run a normalisation so that NaN stays where it is: its statistics count as constants."""
     (source,) = call.sources
-    return call.run(lambda x: x.nan_to_num(0)) + 0 * source
+    return call.run({id(source): source.nan_to_num(0)}) + 0 * source
 
 
 def _shows(call: Call) -> bool:
@@ -103,5 +113,7 @@ def _shows(call: Call) -> bool:
         return bool(numbers)
     if call.name.endswith("_"):  # it has replaced its input
         return False
-    low, high = (tensors_in(call.run(lambda x, value=value: x.nan_to_num(value))) for value in (-1e3, 1e3))
-    return all(a.equal(b) for a, b in zip(low, high, strict=True))
+    results = []
+    for value in (-1e3, 1e3):
+        results.append(tensors_in(call.run({id(source): source.nan_to_num(value) for source in call.sources})))
+    return all(low.equal(high) for low, high in zip(*results, strict=True))

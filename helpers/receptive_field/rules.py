@@ -1,190 +1,329 @@
 """A rule for each kind of operation: what its outputs see, given what its inputs see."""
 
-from collections.abc import Sequence
-from math import inf
+import re
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from helpers.receptive_field.calls import Call, Refusal
-from helpers.receptive_field.geometry import Slide, Window, positions, read
-from helpers.receptive_field.operations import OVER_DIMENSION, POINTWISE, REARRANGING, REDUCING, WINDOWS, settings
-from helpers.receptive_field.sight import Sight, merged, settled, together, units_of
+from helpers.receptive_field.calls import Call, UnsupportedOperation, tensors_in
+from helpers.receptive_field.geometry import NOTHING, Pattern, Window, read, rectangular
+from helpers.receptive_field.operations import (
+    CUMULATIVE,
+    MOVING,
+    MOVING_WINDOWS,
+    OVER_DIMENSION,
+    POINTWISE,
+    REDUCING,
+    WEIGHTED,
+    WINDOWS,
+    interpolated,
+    settings,
+)
+from helpers.receptive_field.state import FieldState, alike, compact, joined, merged, of_one_map, settled, shrunk
 
-ATTENTION = "nativemultiheadattention multiheadattentionforward scaleddotproductattention bmm einsum lstm gru rnntanh"
-MOVES = ("pad", "pixelshuffle", "pixelunshuffle")  # windows of a single position, and channels that change
+FIRST_NUMBER = 1 << 40  # elements are numbered from here on, where no constant of a network lies
+BEFORE_IT = "make a table of the layers before it, as a network of their own"
+ATTENTION = (
+    f"its weights come from the image, as in attention, so that no window tells what its units read; {BEFORE_IT}"
+)
+RECURRENT = f"it is recurrent: what it gives for one step depends on the steps before; {BEFORE_IT}"
+PLACES = f"which positions it reads depends on the values of the image; {BEFORE_IT}"
+EVERYTHING = f"each of its values reads the whole map, so that no window tells what its units read; {BEFORE_IT}"
+UNSUPPORTED = {  # why, by kind
+    **dict.fromkeys(("nativemultiheadattention", "multiheadattentionforward", "scaleddotproductattention"), ATTENTION),
+    **dict.fromkeys(("lstm", "gru", "rnntanh", "rnnrelu", "lstmcell", "grucell", "rnntanhcell"), RECURRENT),
+    **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), PLACES),
+    **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), EVERYTHING),
+}
 
 
-def see(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    """Return what the outputs of ``call`` see, whose sources see ``sights``; ``slide`` is the rule of a window."""
-    if call.kind in ATTENTION.split():
-        refuse(call, "its units may read any other: there is no window to tell")
-    if not images_of(call.result):
-        refuse(call, "it takes all images together, or gives something else than a tensor for each")
+def see(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Return what the outputs of ``call`` see, given what its sources see.
+
+    Raises ``UnsupportedOperation`` where that is not known.
+    """
+    rule = RULES.get(call.kind)
+    if rule is None:
+        refuse(call, UNSUPPORTED.get(call.kind) or f"which positions it reads is not known; {advice(call)}")
     if not all(output.numel() for output in call.outputs()):
         refuse(call, "it leaves nothing of the map")
-    kinds = ((WINDOWS, through_window), (POINTWISE.split(), pointwise), (REARRANGING.split(), rearranged))
-    kinds += (
-        (REDUCING.split(), reduced),
-        (OVER_DIMENSION.split(), over_dimension),
-        (("cat", "concat", "stack"), joined),
-    )
-    kinds += ((("linear", "matmul"), linear), (("localresponsenorm",), across_channels))
-    for names, rule in kinds:
-        if call.kind in names:
-            try:
-                return [settled(sight, slide) for sight in rule(call, sights, slide)]
-            except ValueError as error:
-                refuse(call, str(error))
-    refuse(call, f"which positions it reads is not known; {advice(call)}")
+    try:
+        results = rule(call, states)
+    except ValueError as error:
+        refuse(call, str(error))
+    if any(state.mixes_images for state in results):
+        refuse(call, "it mixes images: what it gives for one must not depend on the others of a batch")
+    return [settled(state) for state in results]
 
 
-def through_window(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    (sight, *_), given = sights, settings(call)
-    outputs = call.outputs()
-    if len(sights) > 1:
-        raise ValueError("its weights come from the image")
-    if not sight.is_map:
-        raise ValueError("its input is not a map (channels, rows, columns)")
-    shape, fields = outputs[0].shape[1:], []
-    reach = channels_read(call.kind, given, sight.reach, shape[0])
-    for axis, field in enumerate(sight.fields):
-        window = WINDOWS[call.kind](given, axis, field.length, shape[1 + axis])
-        reads = window.pattern()[0]
-        if not all(len(read) for read in reads):
-            raise ValueError("some of its units read nothing")
-        fields.append(field.through(window, shape[1 + axis], slide))
-        if call.kind not in MOVES:
-            reach = read(reach, 2 + axis, positions(window, shape[1 + axis], field.length))
-    if call.kind in MOVES:
-        reach = run_on(call, reach.expand(4, *call.sources[0].shape[1:]))
-    return [Sight(reach.expand(4, *shape), tuple(fields))] * len(outputs)
-
-
-def channels_read(kind: str, given: dict, reach: Tensor, out: int) -> Tensor:
-    """Return what of the channels each output channel reads: one channel where all see the same."""
-    if reach.stride(1) == 0 and kind not in MOVES:
-        return reach[:, :1]
-    if "weight" not in given:
-        return reach
-    groups = given.get("groups", 1)
-    return reach.unflatten(1, (groups, -1)).amax(2).repeat_interleave(out // groups if groups > 1 else 1, 1)
-
-
-def pointwise(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    given = settings(call)
-    if call.kind == "batchnorm" and given.get("training"):
-        raise ValueError("it normalises with the statistics of all images together, which it mixes so")
-    if len(sights) == 1:
-        return [sights[0]]
-    if len({source.ndim for source in call.sources}) > 1:
-        raise ValueError("its inputs have unlike numbers of dimensions")
-    fields, units = together(sights)
-    same = all(sight.reach.stride(1) == 0 for sight in sights)
-    reach = merged([sight.reach[:, :1] if same else sight.reach for sight in sights])
-    return [Sight(reach.expand(4, *call.result.shape[1:]), fields, None if units[0] is None else merged(units))]
-
-
-def rearranged(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    sight, source = sights[0], call.sources[0]
-    of_image = torch.stack([torch.full(source.shape[1:], float(i)) for i in range(2)])
-    moved = call.run(lambda x: of_image if x is source else x)
-    for tensor in moved if isinstance(moved, tuple | list) else [moved]:
-        if tensor[0].any() or not tensor[1].all():
-            raise ValueError("it mixes images")
-    reaches, units = run_on(call, sight.reach), run_on(call, units_of(sight))
-    if isinstance(reaches, Tensor):
-        return [Sight(reaches, sight.fields, units)]
-    return [Sight(reach, sight.fields, unit) for reach, unit in zip(reaches, units, strict=True)]
-
-
-def run_on(call: Call, reach: Tensor) -> Tensor | list[Tensor]:
-    """Return what an operation that computes nothing makes of ``reach`` (4, ...): two of it for the two images."""
-    source, padded = call.sources[0], call.kind == "pad" and settings(call).get("mode", "constant") == "constant"
-    halves = []
-    for half in reach.split(2):
-        if padded:
-            halves.append(F.pad(half, settings(call)["pad"], value=-inf))
-        else:
-            halves.append(call.run(lambda x, half=half: half if x is source else x))
-    if isinstance(halves[0], Tensor):
-        return torch.cat(halves)
-    return [torch.cat(pieces) for pieces in zip(*halves, strict=True)]
-
-
-def dimensions(call: Call, usual: object) -> list[int]:
-    """Return the dimensions that ``call`` reads along."""
-    source, dims = call.sources[0], settings(call).get("dim")
-    dims = usual if dims is None else dims
-    if dims is None:
-        raise ValueError("it mixes images: give its dim")
-    dims = [dim % source.ndim for dim in ([dims] if isinstance(dims, int) else dims)]
-    if 0 in dims:
-        raise ValueError("it mixes images: its dim is 0")
-    return dims
-
-
-def reduced(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    if len(sights) > 1 and call.kind in ("max", "min"):
-        return pointwise(call, sights, slide)
-    dims, keepdim = dimensions(call, None), settings(call).get("keepdim", False)
-    reach, units = (tensor.amax(dims, keepdim) for tensor in (sights[0].reach, units_of(sights[0])))
-    return [Sight(reach, sights[0].fields, units)] * len(call.outputs())
-
-
-def over_dimension(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    usual = 1 if call.sources[0].ndim in (2, 4) or call.kind == "normalize" else 0
-    dims = dimensions(call, usual)
-    reach, units = (x.amax(dims, True).expand_as(x) for x in (sights[0].reach, units_of(sights[0])))
-    return [Sight(reach, sights[0].fields, units)]
-
-
-def linear(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    if len(sights) > 1 or (call.args and call.args[0] is not call.sources[0]):
-        raise ValueError("its weights come from the image: its units may read any other")
-    shape = call.result.shape[1:]
-    reach, units = (x.amax(-1, True).expand(4, *shape) for x in (sights[0].reach, units_of(sights[0])))
-    return [Sight(reach, sights[0].fields, units)]
-
-
-def across_channels(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    size, channels = settings(call)["size"], call.result.shape[1]
-    reads = positions(Window(size, padding=size // 2), channels, channels)
-    reach, units = (read(x, 1, reads) for x in (sights[0].reach, units_of(sights[0])))
-    return [Sight(reach, sights[0].fields, units)]
-
-
-def joined(call: Call, sights: Sequence[Sight], slide: Slide) -> list[Sight]:
-    dim = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
-    fields, units = together(sights)
-    own_units = [units_of(sight) if unit is None else unit for sight, unit in zip(sights, units, strict=True)]
-    both = []
-    for tensors in ([sight.reach for sight in sights], own_units):
-        queue = iter(tensors)
-        parts = [
-            next(queue) if any(part is source for source in call.sources) else torch.full((4, *part.shape[1:]), -inf)
-            for part in call.args[0]
-        ]
-        both.append(call.function(parts, dim))
-    return [Sight(both[0], fields, both[1])]
+def refuse(call: Call, why: str) -> NoReturn:
+    raise UnsupportedOperation(f"{call.label} cannot be followed: {why}")
 
 
 def advice(call: Call) -> str:
     """Return what to do about a call that has no rule."""
     place = "in helpers/receptive_field/operations.py"
-    before, after = (getattr(tensor, "shape", None) for tensor in (call.sources[0], call.result))
-    if before == after:
-        return f"if each unit reads its own position alone, no statistics of others, add it to POINTWISE {place}"
-    return f"if a window tells what a unit reads, add a rule to WINDOWS {place}"
+    if getattr(call.result, "shape", None) == call.sources[0].shape:
+        return f"if each element depends on the one at its own place alone, add {call.kind} to POINTWISE {place}"
+    return f"if a window tells what a unit reads, give {call.kind} a rule in WINDOWS {place}; else {BEFORE_IT}"
 
 
-def refuse(call: Call, why: str) -> NoReturn:
-    raise Refusal(f"{call.label} cannot be followed: {why}")
+# ---- windows ----
 
 
-def images_of(result: object) -> bool:
-    """Tell whether all tensors of a result have the two images first."""
-    tensors = result if isinstance(result, tuple | list) else [result]
-    return all(isinstance(tensor, Tensor) and tensor.ndim and len(tensor) == 2 for tensor in tensors)
+def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    state, given, output = states[0], settings(call), call.outputs()[0]
+    if len(states) > 1 or call.sources[0] is not given["input"]:
+        raise ValueError(ATTENTION)
+    axes = output.ndim - 2 if call.kind == "interpolate" else int(re.search(r"(\d)d", call.kind)[1])
+    extents, windows = channels_read(given, state.extents, axes, output.shape[-axes - 1]), []
+    for axis in range(axes):
+        length, out = extents.shape[axis - axes], output.shape[axis - axes]
+        window = WINDOWS[call.kind](given, axis, length, out)
+        if call.kind == "interpolate":
+            reads = interpolated(given, axis, length, out, axes)
+            window = window if agree(window, reads, length) else None
+            positions = rectangular(reads)
+        else:
+            positions = window.positions(out)
+        windows.append(window)
+        extents = read(extents, extents.ndim + axis - axes, positions)
+    extents = extents.expand(-1, *output.shape)
+    return [seen_through(windows, state, extents)] * len(call.outputs())
+
+
+def seen_through(windows: Sequence[Window | Pattern | None], state: FieldState, extents: Tensor) -> FieldState:
+    """Return the state of units of these ``extents`` that read the tensor of ``state`` through ``windows``."""
+    if not state.is_map:
+        return state.after(extents)
+    if not state.fields or not all(window and all(map(len, window.pattern().reads)) for window in windows):
+        return state.after(extents).in_pixels()
+    fields = []
+    for field, window, length in zip(state.fields, windows, extents.shape[-2:], strict=True):
+        fields.append(field.through(window, length))
+    return FieldState(extents, tuple(fields))
+
+
+def agree(window: Window | Pattern, reads: Sequence[Sequence[int]], length: int) -> bool:
+    """Tell whether units that read the positions ``reads`` do so through ``window``, save at the borders of the map."""
+    for expected, positions in zip(window.positions(len(reads)).tolist(), reads, strict=True):
+        if min(expected) >= 0 and max(expected) < length and expected != positions:
+            return False
+    return True
+
+
+def channels_read(given: dict, extents: Tensor, axes: int, out_channels: int) -> Tensor:
+    """Return what each output channel reads of the input's channels; a single one where all read the same."""
+    dim, groups = extents.ndim - axes - 1, given.get("groups", 1)
+    if extents.stride(dim) == 0:
+        return extents.narrow(dim, 0, 1)
+    if "weight" not in given:
+        return extents
+    if groups == 1:
+        return extents.amax(dim, keepdim=True)
+    return extents.unflatten(dim, (groups, -1)).amax(dim + 1).repeat_interleave(out_channels // groups, dim)
+
+
+# ---- own position ----
+
+
+def pointwise(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    if call.kind == "batchnorm" and settings(call).get("training"):
+        raise ValueError("it mixes images: it normalises with the statistics of all of them together")
+    outputs = call.outputs()
+    shape = outputs[0].shape
+    if len(states) > 1 or states[0].extents.shape[1:] != shape:
+        states = alike(states, shape)
+        states = [states[0].after(merged([state.extents for state in states], shape))]
+    return [states[0]] * len(outputs)
+
+
+def across_channels(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Local response norm: some neighbouring channels."""
+    size, channels = settings(call)["size"], call.result.shape[1]
+    positions = Window(size, padding=size // 2).positions(channels)
+    return [states[0].after(read(states[0].extents, 2, positions))]
+
+
+def gated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Gated linear unit: one half of the channels times the sigmoid of the other."""
+    state = states[0].in_units()
+    halves = state.extents.chunk(2, dimensions(call, -1)[0] + 1)
+    return [state.after(merged(halves, call.result.shape))]
+
+
+# ---- elements that are moved ----
+
+
+def moved(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Number the elements of the sources, and let the operation itself tell where they go."""
+    by_values = call.kind in ("getitem", "setitem", "gather", "takealongdim", "indexselect", "indexcopy", "indexfill")
+    if by_values and any(not source.is_floating_point() for source in call.sources if source is not call.args[0]):
+        if call.kind == "setitem" and len({source.shape for source in call.sources}) == 1:  # x[x < 0] = 0
+            return pointwise(call, states)
+        raise ValueError(PLACES)
+    if len({source.shape[-2:] for source in call.sources}) == 1 and len(states) > 1:
+        states = alike(states, call.sources[0].shape)
+    states = of_one_map(states)
+    replaced, columns = {}, []
+    for tensor in tensors_in((call.args, call.kwargs)):
+        if tensor.is_floating_point():
+            replaced[id(tensor)] = torch.zeros_like(tensor, dtype=torch.float64)
+        elif call.in_place:
+            replaced[id(tensor)] = tensor.clone()
+    columns = [torch.full((len(states[0].extents), 1), NOTHING)]  # number 0 is a constant
+    count = 1
+    for source, state in zip(call.sources, states, strict=True):
+        extents = compact(state.extents)
+        numbers = torch.arange(extents[0].numel(), dtype=torch.float64) + count + FIRST_NUMBER
+        numbers = numbers.reshape(extents.shape[1:]).expand(source.shape)
+        as_in_memory = call.in_place or call.kind.startswith("view")
+        replaced[id(source)] = numbers.contiguous() if as_in_memory else numbers
+        columns.append(extents.flatten(1))
+        count += extents[0].numel()
+    table, results = torch.cat(columns, 1), []
+    for output in tensors_in(call.run(replaced)):
+        numbers = shrunk(compact(output)) - FIRST_NUMBER
+        numbers = numbers.masked_fill((numbers < 1) | (numbers >= count), 0).long()
+        extents = table.index_select(1, numbers.flatten()).unflatten(1, numbers.shape)
+        results.append(states[0].after(extents.expand(-1, *output.shape)))
+    return results
+
+
+def moved_in_theory(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Moved, on a map whose borders or whose jump change."""
+    result, given, state = moved(call, states)[0], settings(call), states[0]
+    if not (state.is_map and state.fields):
+        return [result]
+    windows = []
+    for axis, (length, out) in enumerate(zip(call.sources[0].shape[2:], call.result.shape[2:], strict=True)):
+        windows.append(MOVING_WINDOWS[call.kind](given, axis, length, out))
+    return [seen_through(windows, state, result.extents[:6])]
+
+
+def chosen(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Where and masked_fill: one of two at each position, which one a mask tells."""
+    mask = call.args[1] if call.kind == "maskedfill" and len(call.args) > 1 else call.kwargs.get("mask")
+    if call.kind == "where":
+        mask = call.args[0] if call.args else call.kwargs["condition"]
+    if any(mask is source for source in call.sources):
+        return pointwise(call, states)
+    return moved(call, states)
+
+
+def concatenated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    given, shape = settings(call), call.result.shape
+    dim = given.get("dim", given.get("axis", 0)) % len(shape)
+    states = alike(states, shape) if dim == 1 and len(shape) == 4 else of_one_map(states)
+    by_source = {id(source): state.extents for source, state in zip(call.sources, states, strict=True)}
+    nothing = torch.tensor(NOTHING)
+    parts = []
+    for part in given["tensors"]:
+        parts.append(by_source.get(id(part), nothing.expand(len(states[0].extents), *part.shape)))
+    return [states[0].after(joined(parts, dim + 1))]
+
+
+# ---- all along some dimensions ----
+
+
+def dimensions(call: Call, usual: int | None) -> list[int]:
+    """Return the dimensions that ``call`` reads along, all of them for None."""
+    given, num_dims = settings(call), call.sources[0].ndim
+    dims = given.get("dim", given.get("axis"))
+    dims = usual if dims is None or dims == () else dims
+    if dims is None:
+        return list(range(num_dims))
+    return [dim % num_dims for dim in ([dims] if isinstance(dims, int) else dims)]
+
+
+def reduced(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    if call.kind in ("max", "min") and (len(states) > 1 or isinstance(settings(call).get("dim", 0), Tensor)):
+        return pointwise(call, states)  # the larger one of two tensors
+    if call.kind in ("max", "min") and "other" in call.kwargs:
+        return pointwise(call, states)
+    return [over(call, states[0], dimensions(call, None))] * len(call.outputs())
+
+
+def over(call: Call, state: FieldState, dims: Sequence[int]) -> FieldState:
+    """Return the state of elements that read all along ``dims``."""
+    state, shape = state.in_units(), call.outputs()[0].shape
+    dims = [dim + 1 for dim in dims]
+    extents = compact(state.extents).amax(dims, keepdim=True)
+    if len(shape) + 1 < extents.ndim:
+        extents = extents.squeeze(dims)
+    return state.after(extents.expand(-1, *shape))
+
+
+def over_dimension(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    num_dims, usual = call.sources[0].ndim, -1
+    if call.kind in ("normalize", "cosinesimilarity"):
+        usual = 1
+    elif "softm" in call.kind:  # as torch chooses, with a warning
+        usual = 0 if num_dims in (0, 1, 3) else 1
+    if len(states) > 1:
+        states = alike(states, call.sources[0].shape)
+        states = [states[0].after(merged([state.extents for state in states], call.sources[0].shape))]
+    return [over(call, states[0], dimensions(call, usual))] * len(call.outputs())
+
+
+def cumulated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    state = states[0].in_units()
+    return [state.after(state.extents.cummax(dimensions(call, -1)[0] + 1).values)] * len(call.outputs())
+
+
+def weighted(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Linear, and products with a matrix or a vector of constants."""
+    source = call.sources[0]
+    is_first = source is (call.args[0] if call.args else call.kwargs["input"])
+    if len(states) > 1 or (call.kind == "linear" and not is_first):
+        raise ValueError(ATTENTION)
+    other = next(tensor for tensor in tensors_in((call.args, call.kwargs)) if tensor is not source)
+    is_left = is_first != (call.kind == "rmatmul")
+    dim = -1 if is_left or source.ndim == 1 else -2
+    state = states[0].in_units()
+    extents = compact(state.extents).amax(dim, keepdim=other.ndim > 1)
+    return [state.after(merged([extents], call.result.shape))]
+
+
+def einsum(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Of constants and one tensor from the image, which is read all along each dimension that the result lacks."""
+    if len(states) > 1:
+        raise ValueError(ATTENTION)
+    equation, *operands = call.args
+    operands = operands[0] if isinstance(operands[0], list | tuple) else operands
+    inputs, arrow, output = equation.replace(" ", "").partition("->")
+    position = next(i for i, operand in enumerate(operands) if operand is call.sources[0])
+    labels = inputs.split(",")[position]
+    if not arrow or "." in equation or len(set(labels)) < len(labels):
+        raise ValueError("only an equation that names each dimension once, and those of the result, can be followed")
+    state = states[0].in_units()
+    extents = compact(state.extents)
+    for dim in reversed(range(len(labels))):
+        if labels[dim] not in output:
+            extents = extents.amax(dim + 1)
+    kept = [label for label in labels if label in output]
+    extents = extents.permute(0, *[1 + kept.index(label) for label in output if label in kept])
+    for dim, label in enumerate(output):
+        if label not in kept:
+            extents = extents.unsqueeze(dim + 1)
+    return [state.after(extents.expand(-1, *call.result.shape))]
+
+
+Rule = Callable[[Call, Sequence[FieldState]], list[FieldState]]
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(WINDOWS, through_window),
+    **dict.fromkeys(POINTWISE.split(), pointwise),
+    **dict.fromkeys(MOVING.split(), moved),
+    **dict.fromkeys(MOVING_WINDOWS, moved_in_theory),
+    **dict.fromkeys(("where", "maskedfill"), chosen),
+    **dict.fromkeys(("cat", "concat", "concatenate"), concatenated),
+    **dict.fromkeys(REDUCING.split(), reduced),
+    **dict.fromkeys(OVER_DIMENSION.split(), over_dimension),
+    **dict.fromkeys(CUMULATIVE.split(), cumulated),
+    **dict.fromkeys(WEIGHTED.split(), weighted),
+    "einsum": einsum,
+    "glu": gated,
+    "localresponsenorm": across_channels,
+}

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from helpers.receptive_field.calls import Call, Step
 from helpers.receptive_field.describe import describe, multiply_adds, remark
 from helpers.receptive_field.geometry import Box, Pair, at, box_of
-from helpers.receptive_field.operations import FOLDED, POINTWISE
+from helpers.receptive_field.operations import FUSED, POINTWISE
 from helpers.receptive_field.perturbation import reaches, search
 from helpers.receptive_field.rules import see
-from helpers.receptive_field.sight import Sight, image
+from helpers.receptive_field.state import FieldState, image, rewritten
 from helpers.receptive_field.tracing import Tracer
 from helpers.runtime.looking import copy_of
+
+VARIES = (
+    "the jump of {} varies: neighbouring units are not all equally far apart, so that its receptive field is the most "
+    "of the image that one of them sees."
+)
 
 
 @dataclass(frozen=True)
@@ -39,30 +44,16 @@ class Row:
     start: Pair
     params: int  # without those that a row above uses, too
     multiply_adds: int  # for one image, in convolutions and linear layers
-    folds: bool  # acts on each position of the row above, alone: a stage need not show it
+    fused: bool  # acts on each position of the row above, alone: a stage need not show it
     # (4, h, w): last row, last column, minus first row, minus first column of the pixels that influence each unit,
     # -inf if none do. So the union of what units see is a maximum.
-    reach: Tensor = field(repr=False, compare=False)
+    extents: Tensor = field(repr=False, compare=False)
     modules: dict[str, str] = field(default_factory=dict, repr=False)  # names and classes around it, outermost first
     notes: tuple[tuple[str, str], ...] = ()  # (sentence with a gap for names, name)
 
     def box(self, unit: Pair | None = None) -> Box | None:
         """Return what ``unit`` (row, column; the central one) sees of the image; None where only padding."""
-        return box_of(at(self.reach, unit))
-
-
-def slide(
-    receptive_field: int, jump: int, start: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> tuple[int, int, int]:
-    """Return receptive field, jump and start after a window has slid over a map that has the given ones.
-
-    All along one axis: ``receptive_field`` pixels are seen by a unit, ``jump`` lie between two neighbours, ``start`` is
-    the first one that the first unit sees. Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019.
-    """
-    receptive_field = receptive_field + (kernel_size - 1) * dilation * jump
-    start = start - padding * jump
-    jump = jump * stride
-    return receptive_field, jump, start
+        return box_of(at(self.extents, unit))
 
 
 def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> list[Row]:
@@ -77,24 +68,24 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
     rows, waiting, above = [], [], None
 
-    def on_call(call: Call) -> list[Sight]:
+    def on_call(call: Call) -> list[FieldState]:
         call.result = call.run()
-        return see(call, [tracer.seen[source] for source in call.sources], slide) if call.outputs() else []
+        return see(call, [tracer.seen[source] for source in call.sources]) if call.outputs() else []
 
     def on_step(step: Step) -> bool:
         nonlocal above
         waiting.append(step)
-        sight = tracer.seen[step.output]
-        if step.output.ndim != 2 and not sight.is_map:  # but what reads it may be one
+        state = tracer.seen[step.output]
+        if not state.has_images_first or not (state.is_map or step.output.ndim == 2):
             return False
         params = sum(uncounted.pop(path) for path in step.params & uncounted.keys())
-        rows.append(_row(waiting, sight, params, all(source is above for source in step.sources)))
+        rows.append(_row(waiting, state, params, all(source is above for source in step.sources)))
         waiting.clear()
         above = step.output
         return True
 
-    tracer = Tracer(network, on_call, on_step)
-    tracer.follow(torch.ones(2, *input_size), image(*input_size))  # two images: one might be squeezed away
+    tracer = Tracer(network, on_call, on_step, rewritten)
+    tracer.follow(torch.ones(2, *input_size), image(2, *input_size))  # two images: one might be squeezed away
     if not rows or tracer.reached & uncounted.keys():
         name = waiting[-1].name if waiting else type(model).__name__
         raise ValueError(f"{name} cannot be followed: its output is neither a map nor a vector for each image")
@@ -112,25 +103,31 @@ def _unreached(uncounted: dict[str, int]) -> str:
     return f"{modules.total():,} more parameters are reached by no image: {listed}."
 
 
-def _row(steps: Sequence[Step], sight: Sight, params: int, alone: bool) -> Row:
+def _row(steps: Sequence[Step], state: FieldState, params: int, alone: bool) -> Row:
     """Return the row of the last of ``steps``, the others having none; ``alone``: it reads the row above alone."""
     step, calls = steps[-1], [call for step in steps for call in step.calls]
-    rows, columns = sight.fields if sight.is_map else sight.whole()
-    reach = sight.reach.amax(1)
+    rows, columns = state.described()
+    extents = state.seen[:, 0].amax(1)  # of the first image, over its channels
+    notes = []
+    for s in steps:
+        sentences = dict.fromkeys(remark(call) for call in s.calls)
+        notes += [(sentence, s.name) for sentence in sentences if sentence]
+    if state.is_map and None in (rows[1], columns[1]):
+        notes.append((VARIES, step.name))
     return Row(
         name=step.name,
         operation=describe(step),
         input_shape=tuple(steps[0].sources[0].shape[1:]),
         output_shape=tuple(step.output.shape[1:]),
-        receptive_field=(rows.receptive_field, columns.receptive_field),
-        jump=(rows.jump, columns.jump),
-        start=(rows.start, columns.start),
+        receptive_field=(rows[0], columns[0]),
+        jump=(rows[1], columns[1]),
+        start=(rows[2], columns[2]),
         params=params,
         multiply_adds=sum(map(multiply_adds, calls)),
-        folds=alone and {call.kind for call in calls} <= set(f"{FOLDED} {POINTWISE}".split()),
-        reach=reach if sight.is_map else reach[:, None, None],
+        fused=alone and {call.kind for call in calls} <= set(f"{FUSED} {POINTWISE}".split()),
+        extents=extents if state.is_map else extents[:, None, None],
         modules=step.modules,
-        notes=tuple((sentence, s.name) for s in steps for sentence in dict.fromkeys(map(remark, s.calls)) if sentence),
+        notes=tuple(notes),
     )
 
 
@@ -159,7 +156,7 @@ def stages(rows: Sequence[Row]) -> list[Row]:
     """
     heads: list[Row] = []
     for row in rows:
-        if heads and row.folds and (heads[-1].params or not row.params):
+        if heads and row.fused and (heads[-1].params or not row.params):
             heads[-1] = _sum([heads[-1], row])
         else:
             heads.append(row)
@@ -174,7 +171,7 @@ def blocks(rows: Sequence[Row], depth: int = 1) -> list[Row]:
         first, *others = inside = list(group)
         if others:
             block = inside[-1].modules.get(name, first.operation)
-            shape = {"input_shape": first.input_shape, "folds": False, "name": name, "operation": block}
+            shape = {"input_shape": first.input_shape, "fused": False, "name": name, "operation": block}
             inside = [replace(_sum(inside[::-1]), **shape)]
         result += inside
     return result
