@@ -15,25 +15,9 @@ from helpers.receptive_field.geometry import Pattern, Window
 # ---- which of its arguments' values an operation reads ----
 
 # Of the first argument only shape, type and device: what these give does not come from it.
-READ_NO_VALUES = set(
-    [
-        "zeroslike",
-        "oneslike",
-        "fulllike",
-        "emptylike",
-        "randlike",
-        "randnlike",
-        "randintlike",
-        "newzeros",
-        "newones",
-        "newfull",
-        "newempty",
-        "newtensor",
-        "newemptystrided",
-    ]
-)
-# Of the other one only shape, type and device.
-READ_FIRST_VALUES = set(["typeas", "viewas", "reshapeas", "expandas", "to", "resizeas"])
+READ_NO_VALUES = """zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
+    newempty newtensor newemptystrided"""
+READ_FIRST_VALUES = "typeas viewas reshapeas expandas to resizeas"  # of the other one only shape, type and device
 
 # ---- what each element of the result reads ----
 

@@ -150,20 +150,30 @@ def image(batch_size: int, channels: int, height: int, width: int) -> FieldState
 
 def alike(states: Sequence[FieldState], shape: Sequence[int]) -> list[FieldState]:
     """Return ``states`` with the same fields, those of a tensor of ``shape`` to which they are broadcast."""
-    if len(shape) == 4 and all(state.is_map and state.fields for state in states):
-        rows = union([state.fields[0] for state in states], shape[2])
-        columns = union([state.fields[1] for state in states], shape[3])
-        if rows and columns:
-            return [replace(state, fields=(rows, columns)) for state in states]
+    if len(shape) == 4 and all(state.is_map for state in states):
+        fields = united([state.fields for state in states], shape[2:])
+        if fields:
+            return [replace(state, fields=fields) for state in states]
     return of_one_map(states)
 
 
 def of_one_map(states: Sequence[FieldState]) -> list[FieldState]:
-    """Return ``states`` with the extents in units of the map that all come from; in pixels where there is none."""
+    """Return ``states`` with the extents in units of one map, in which all their maps meet; in pixels without one."""
     in_units = [state.in_units() for state in states]
-    if len({state.fields for state in in_units}) == 1:
+    fields = [state.fields for state in in_units]
+    if len(set(fields)) == 1:
         return in_units
-    return [state.in_pixels() for state in states]
+    sides = {(rows.length, columns.length) for rows, columns in filter(None, fields)}
+    both = united(fields, sides.pop()) if len(sides) == 1 else None
+    return [replace(state, fields=both) if both else state.in_pixels() for state in in_units]
+
+
+def united(fields: Sequence[Fields | None], sides: Sequence[int]) -> Fields | None:
+    """Return the fields of a map with these ``sides`` in which maps of the given ``fields`` meet, if there are some."""
+    if None in fields:
+        return None
+    rows, columns = [union(along_axis, side) for along_axis, side in zip(zip(*fields, strict=True), sides, strict=True)]
+    return (rows, columns) if rows and columns else None
 
 
 def rewritten(tensor: Tensor, state: FieldState, part: Tensor, written: FieldState) -> FieldState:

@@ -14,6 +14,7 @@ from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, is_l
 from helpers.receptive_field.operations import READ_FIRST_VALUES, READ_NO_VALUES
 from helpers.runtime.looking import first_line
 
+NO_VALUES, FIRST_VALUES = set(READ_NO_VALUES.split()), set(READ_FIRST_VALUES.split())
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
 READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")
 
@@ -22,9 +23,9 @@ class Tracer(TorchFunctionMode):
     """While it is active, ``on_call`` is asked what the outputs of each call see, ``on_step`` told each step.
 
     ``on_call`` runs the call, sets its ``result``, and returns a state for each of its ``outputs``, which ``seen`` then
-    has. ``on_step`` returns whether the step has a row; if not, its parameters go to what reads it. ``on_write`` returns
-    the new state of a tensor, given that and its state, a tensor that shares its memory and was written to, and the
-    state of this one.
+    has. ``on_step`` returns whether the step has a row; if not, its parameters go to what reads it. ``on_write`` is
+    given a tensor, its state, a tensor that shares its memory and was written to, and the state of this one; it returns
+    the new state of the first.
     """
 
     def __init__(
@@ -174,9 +175,9 @@ class Tracer(TorchFunctionMode):
 
 def _values_read(call: Call) -> list[Tensor]:
     """Return the tensors whose values ``call`` reads: others give only their shape or type."""
-    if call.kind in READ_NO_VALUES:
+    if call.kind in NO_VALUES:
         return tensors_in((call.args[1:], {name: value for name, value in call.kwargs.items() if name != "input"}))
-    if call.kind in READ_FIRST_VALUES:
+    if call.kind in FIRST_VALUES:
         return tensors_in(call.args[:1])
     return tensors_in((call.args, call.kwargs))
 
