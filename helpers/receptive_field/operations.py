@@ -166,18 +166,19 @@ def interpolated(given: dict, axis: int, length: int, out: int, axes: int) -> li
 
     Its rounding differs from a division's for some sizes.
     """
-    sides = [length if i == axis else 1 for i in range(axes)]
+    sides, sizes, factors = [2] * axes, [2] * axes, [1.0] * axes  # the other axes stay as they are
+    sides[axis], sizes[axis] = length, out
     probe = torch.zeros(length, 1, *sides, dtype=given["input"].dtype)
-    probe.movedim(2 + axis, 1).flatten(1).fill_diagonal_(nan)
-    setting = dict(given)
-    del setting["input"]
+    for position in range(length):
+        probe[position].select(1 + axis, position).fill_(nan)
+    setting = {name: value for name, value in given.items() if name != "input"}
     if setting.get("size") is not None:
-        setting["size"] = [out if i == axis else 1 for i in range(axes)]
+        setting["size"] = sizes
     if setting.get("scale_factor") is not None:
-        factor = along(setting["scale_factor"], axis)
-        setting["scale_factor"] = [factor if i == axis else 1 for i in range(axes)]
-    reached = F.interpolate(probe, **setting).flatten(1).isnan()  # (positions, units)
-    return [column.nonzero().flatten().tolist() for column in reached.T]
+        factors[axis] = along(setting["scale_factor"], axis)
+        setting["scale_factor"] = factors
+    result = F.interpolate(probe, **setting).movedim(2 + axis, 1).flatten(2)[..., 0].isnan()  # (positions, units)
+    return [column.nonzero().flatten().tolist() for column in result.T]
 
 
 Rule = Callable[[dict, int, int, int], Window | Pattern | None]

@@ -18,7 +18,7 @@ from helpers.receptive_field.perturbation import reaches, search
 from helpers.receptive_field.rules import see
 from helpers.receptive_field.state import FieldState, image, rewritten
 from helpers.receptive_field.tracing import Tracer
-from helpers.runtime.looking import copy_of
+from helpers.runtime.looking import copy_of, initialise
 
 VARIES = (
     "the jump of {} varies: neighbouring units are not all equally far apart, so that its receptive field is the most "
@@ -64,7 +64,7 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     row: its parameters count in the next one. Raises ``ValueError`` for a layer that cannot take its input or cannot be
     followed.
     """
-    input_size, network = _checked(input_size), _network(model, torch.float32)
+    network = _network(model, _checked(input_size), torch.float32)
     uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
     rows, waiting, above = [], [], None
 
@@ -144,7 +144,7 @@ def measured_receptive_field(
     a model that cannot take ``input_size``, and for an operation that hides NaN or mixes images.
     """
     _, *sides = _checked(input_size)
-    network = _network(model, torch.float64)
+    network = _network(model, input_size, torch.float64)
     return search(sides, prod(input_size), lambda spots: reaches(network, layer, unit, input_size, spots))
 
 
@@ -186,9 +186,11 @@ def _sum(rows: Sequence[Row]) -> Row:
 
 
 @torch.inference_mode(False)
-def _network(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _network(model: nn.Module, input_size: Sequence[int], dtype: torch.dtype) -> nn.Module:
     """Return a copy of ``model`` that can be run on the CPU in ``dtype``, in evaluation mode."""
-    return copy_of(model).requires_grad_(False).cpu().to(dtype).eval()
+    network = copy_of(model).cpu().eval()  # on the CPU first: a device may lack the type
+    initialise(network, torch.zeros(2, *input_size))
+    return network.to(dtype).requires_grad_(False)
 
 
 def _checked(input_size: Sequence[int]) -> Sequence[int]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 
@@ -14,7 +15,8 @@ Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 def copy_of(model: nn.Module) -> nn.Module:
     """Return a copy of ``model`` in its mode and on its device, without the hooks of its user.
 
-    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks that compute a weight stay.
+    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks, which compute a weight or
+    give a lazy layer its parameters, stay.
     Raises ``ValueError`` for a model that cannot be copied.
     """
     model = _unwrapped(model)
@@ -28,11 +30,18 @@ def copy_of(model: nn.Module) -> nn.Module:
         for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
             hooks.clear()
         for key, hook in list(module._forward_pre_hooks.items()):
-            if not type(hook).__module__.startswith("torch.nn.utils"):
+            if not str(hook.__module__).startswith("torch.nn."):
                 del module._forward_pre_hooks[key]
         for name, child in module.named_children():
             setattr(module, name, _unwrapped(child))
     return duplicate
+
+
+def initialise(model: nn.Module, *inputs: Tensor) -> None:
+    """Run ``model`` once if it has lazy layers, which get their parameters so."""
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        with torch.no_grad():
+            model(*inputs)
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
