@@ -1,7 +1,7 @@
 """What a reader is told of an operation beside its field: its text, its cost, and what to know of it."""
 
 from helpers.receptive_field.calls import Call, Step
-from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, settings
+from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, factors, settings
 
 SHOWN = """in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size
     scale_factor upscale_factor"""
@@ -29,7 +29,7 @@ def multiply_adds(call: Call) -> int:
     """
     given, result = settings(call), call.result
     if call.kind in WEIGHTED.split():
-        return result.numel() // 2 * call.sources[0].shape[-1]
+        return result.numel() // 2 * factors(call)[0].shape[-1]
     if call.kind.startswith("convtranspose"):
         return given["input"].numel() // 2 * given["weight"][0].numel()
     if call.kind.startswith("conv"):

@@ -16,7 +16,7 @@ from helpers.receptive_field.geometry import Pattern, Window
 
 # Of the first argument only shape, type and device: what these give does not come from it.
 READ_NO_VALUES = """zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
-    newempty newtensor newemptystrided"""
+    newempty new newtensor newemptystrided"""
 READ_FIRST_VALUES = "typeas viewas reshapeas expandas to resizeas"  # of the other one only shape, type and device
 
 # ---- what each element of the result reads ----
@@ -32,19 +32,19 @@ POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to flo
     ceil trunc fix frac nantonum maximum minimum fmax fmin add radd sub rsub subtract mul rmul multiply div rdiv divide
     truedivide truediv rtruediv floordiv rfloordiv floordivide remainder fmod lerp addcmul addcdiv atan2 hypot logaddexp
     xlogy where maskedfill gt lt ge le eq ne greater less logicaland logicalor logicalnot logicalxor isnan isinf
-    isfinite and or xor invert"""
+    isfinite and or xor invert tensor astensor asarray deepcopy newtensor"""
 # Elements are moved, left out or repeated, none is computed: the operation itself tells where each comes from.
 MOVING = """flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
     movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
     chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
-    indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold diagonal
-    tril triu copy fill zero stack hstack vstack dstack pad pixelshuffle pixelunshuffle"""
+    indexselect indexcopy indexfill gather scatter takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
+    diagonal tril triu copy fill zero stack hstack vstack dstack pad pixelshuffle pixelunshuffle"""
 REDUCING = """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
     logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero"""  # over the dimensions given
 # Each element reads all along one dimension.
-OVER_DIMENSION = "softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity"
+OVER_DIMENSION = "softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity gumbelsoftmax"
 CUMULATIVE = "cumsum cumprod cummax cummin logcumsumexp"  # along one dimension, what comes before and itself
-WEIGHTED = "linear matmul rmatmul mm bmm mv"  # by constants, along one dimension
+WEIGHTED = "linear matmul rmatmul mm bmm mv addmm addmv baddbmm"  # by constants, along one dimension
 FUSED = "flatten view reshape squeeze softmax logsoftmax"  # what a table of stages need not show
 
 SIGNATURES = {
@@ -76,6 +76,7 @@ SIGNATURES = {
     **dict.fromkeys(("norm", "linalgnorm", "linalgvectornorm", "quantile"), "input p dim keepdim"),
     "normalize": "input p dim",
     "cosinesimilarity": "input other dim",
+    "gumbelsoftmax": "input tau hard eps dim",
     **dict.fromkeys(("topk", "kthvalue"), "input k dim"),
 }
 
@@ -90,6 +91,14 @@ def along(setting: float | Sequence[float], axis: int) -> float:
     if isinstance(setting, int | float):
         return setting
     return setting[axis] if len(setting) > 1 else setting[0]
+
+
+def factors(call: Call) -> tuple[object, object]:
+    """Return the left and the right one of what a ``call`` of WEIGHTED multiplies."""
+    given = [*call.args, *call.kwargs.values()]
+    if call.kind in ("addmm", "addmv", "baddbmm"):
+        return given[1], given[2]
+    return (given[1], given[0]) if call.kind == "rmatmul" else (given[0], given[1])
 
 
 # ---- windows: given the arguments, the axis (0 for the first after the channels), the length of input and output ----

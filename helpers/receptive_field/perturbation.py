@@ -84,8 +84,8 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
             )
         return [output.is_floating_point() for output in call.outputs()]
 
-    def on_write(tensor: Tensor, shown: bool, part: Tensor, written_shown: bool) -> bool:
-        return shown and written_shown
+    def on_write(tensor: Tensor, shown: bool | None, part: Tensor, written_shown: bool) -> bool:
+        return written_shown and shown is not False  # None: it did not come from the image
 
     def on_step(step: Step) -> bool:
         if step.name == layer:

@@ -18,10 +18,12 @@ from helpers.receptive_field.operations import (
     REDUCING,
     WEIGHTED,
     WINDOWS,
+    factors,
     interpolated,
     settings,
 )
 from helpers.receptive_field.state import FieldState, alike, compact, joined, merged, of_one_map, settled, shrunk
+from helpers.runtime.looking import first_line
 
 FIRST_NUMBER = 1 << 40  # elements are numbered from here on, where no constant of a network lies
 BEFORE_IT = "make a table of the layers before it, as a network of their own"
@@ -30,11 +32,13 @@ ATTENTION = (
 )
 RECURRENT = f"it is recurrent: what it gives for one step depends on the steps before; {BEFORE_IT}"
 PLACES = f"which positions it reads depends on the values of the image; {BEFORE_IT}"
+GRID = f"where it samples its input is told by a grid, not by a window; {BEFORE_IT}"
 EVERYTHING = f"each of its values reads the whole map, so that no window tells what its units read; {BEFORE_IT}"
 UNSUPPORTED = {  # why, by kind
     **dict.fromkeys(("nativemultiheadattention", "multiheadattentionforward", "scaleddotproductattention"), ATTENTION),
     **dict.fromkeys(("lstm", "gru", "rnntanh", "rnnrelu", "lstmcell", "grucell", "rnntanhcell"), RECURRENT),
     **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), PLACES),
+    **dict.fromkeys(("gridsample", "gridsampler", "affinegrid"), GRID),
     **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), EVERYTHING),
 }
 
@@ -51,8 +55,8 @@ def see(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
         refuse(call, "it leaves nothing of the map")
     try:
         results = rule(call, states)
-    except ValueError as error:
-        refuse(call, str(error))
+    except Exception as error:
+        refuse(call, first_line(error))
     if any(state.mixes_images for state in results):
         refuse(call, "it mixes images: what it gives for one must not depend on the others of a batch")
     return [settled(state) for state in results]
@@ -78,7 +82,8 @@ def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]
     if len(states) > 1 or call.sources[0] is not given["input"]:
         raise ValueError(ATTENTION)
     axes = output.ndim - 2 if call.kind == "interpolate" else int(re.search(r"(\d)d", call.kind)[1])
-    extents, windows = channels_read(given, state.extents, axes, output.shape[-axes - 1]), []
+    extents = state.extents[:6] if state.is_map else state.extents
+    extents, windows = channels_read(given, extents, axes, output.shape[-axes - 1]), []
     for axis in range(axes):
         length, out = extents.shape[axis - axes], output.shape[axis - axes]
         window = WINDOWS[call.kind](given, axis, length, out)
@@ -98,12 +103,12 @@ def seen_through(windows: Sequence[Window | Pattern | None], state: FieldState, 
     """Return the state of units of these ``extents`` that read the tensor of ``state`` through ``windows``."""
     if not state.is_map:
         return state.after(extents)
-    if not state.fields or not all(window and all(map(len, window.pattern().reads)) for window in windows):
-        return state.after(extents).in_pixels()
-    fields = []
-    for field, window, length in zip(state.fields, windows, extents.shape[-2:], strict=True):
-        fields.append(field.through(window, length))
-    return FieldState(extents, tuple(fields))
+    if not state.own or not all(window and all(map(len, window.pattern().reads)) for window in windows):
+        return FieldState(extents).in_pixels()
+    own = []
+    for field, window, length in zip(state.own, windows, extents.shape[-2:], strict=True):
+        own.append(field.through(window, length))
+    return FieldState(extents, None, tuple(own), True)
 
 
 def agree(window: Window | Pattern, reads: Sequence[Sequence[int]], length: int) -> bool:
@@ -166,8 +171,10 @@ def moved(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
         raise ValueError(PLACES)
     if len({source.shape[-2:] for source in call.sources}) == 1 and len(states) > 1:
         states = alike(states, call.sources[0].shape)
+    if call.kind == "view" and call.result.dtype != call.sources[0].dtype:
+        raise ValueError("it reads the bits of its elements as numbers of another type")
     states = of_one_map(states)
-    replaced, columns = {}, []
+    replaced = {}
     for tensor in tensors_in((call.args, call.kwargs)):
         if tensor.is_floating_point():
             replaced[id(tensor)] = torch.zeros_like(tensor, dtype=torch.float64)
@@ -195,7 +202,7 @@ def moved(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
 def moved_in_theory(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
     """Moved, on a map whose borders or whose jump change."""
     result, given, state = moved(call, states)[0], settings(call), states[0]
-    if not (state.is_map and state.fields):
+    if not state.own:
         return [result]
     windows = []
     for axis, (length, out) in enumerate(zip(call.sources[0].shape[2:], call.result.shape[2:], strict=True)):
@@ -276,12 +283,10 @@ def cumulated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
 def weighted(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
     """Linear, and products with a matrix or a vector of constants."""
     source = call.sources[0]
-    is_first = source is (call.args[0] if call.args else call.kwargs["input"])
-    if len(states) > 1 or (call.kind == "linear" and not is_first):
+    left, right = factors(call)
+    if len(states) > 1 or (call.kind == "linear" and source is not left):
         raise ValueError(ATTENTION)
-    other = next(tensor for tensor in tensors_in((call.args, call.kwargs)) if tensor is not source)
-    is_left = is_first != (call.kind == "rmatmul")
-    dim = -1 if is_left or source.ndim == 1 else -2
+    dim, other = (-1, right) if source is left else (-min(source.ndim, 2), left)
     state = states[0].in_units()
     extents = compact(state.extents).amax(dim, keepdim=other.ndim > 1)
     return [state.after(merged([extents], call.result.shape))]

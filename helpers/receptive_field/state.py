@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from helpers.receptive_field.geometry import NOTHING, Field, Pattern, Window, union
+from helpers.receptive_field.geometry import NOTHING, Field, Pair, Pattern, Window, union
 
 Fields = tuple[Field, Field]  # of rows and of columns
 PIXELS = (Field(1), Field(1))  # of the image itself: pixel i is seen by unit i
+MAX_PERIOD = 16  # units after which a pattern has to repeat to be found
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,18 @@ class FieldState:
     influence it, then the last and minus the first of the images in the batch that do; all are NOTHING where none does.
     So several elements together see the maximum of their extents. Shape: (6, *shape of the tensor).
 
-    ``fields`` describe the last map that the tensor was computed from, in theory: of an image without borders. For a
-    tensor that is not a map, (batch, channels, rows, columns), there are four more extents, (10, *shape): those in
-    units of that map, in place of pixels. Where no constant jump describes what units see, ``fields`` is None and the
-    units are pixels.
+    A map is a tensor (images, channels, rows, columns), each image's elements apart. ``own`` are its fields: what its
+    units see in theory, of an image without borders. They are None where no constant jump describes that.
+
+    Another tensor has four more extents, (10, *shape): those in units of the last map that it comes from, in place of
+    pixels. ``base`` are the fields of that map; None where the units are pixels. A map keeps them where its channels
+    see unlike units, so that a later operation may take it apart again.
     """
 
     extents: Tensor
-    fields: Fields | None
-
-    @property
-    def is_map(self) -> bool:
-        """Tell whether the tensor is a map: (images, channels, rows, columns), each element of one image."""
-        return len(self.extents) == 6
+    base: Fields | None = None
+    own: Fields | None = None
+    is_map: bool = False
 
     @property
     def seen(self) -> Tensor:
@@ -58,42 +59,45 @@ class FieldState:
         return bool((first <= 0).all() and (second != 0).all())
 
     def in_units(self) -> "FieldState":
-        """Return this state with the extents in units of the last map, also where that is the tensor itself."""
-        if not self.is_map:
-            return self
-        if self.fields is None:
+        """Return this state with ten extents, as that of a tensor that is to be rearranged."""
+        if len(self.extents) == 10:
+            return FieldState(self.extents, self.base)
+        if self.own is None:
             return self.in_pixels()
         units = own_positions(self.extents.shape[-2:])
         for axis in range(2):
-            if self.fields[axis].step == 0:  # all units see the same: the first stands for all
+            if self.own[axis].step == 0:  # all units see the same: the first stands for all
                 units[axis::2] = 0
-        return FieldState(joined([self.extents, units.expand(4, *self.extents.shape[1:])]), self.fields)
+        return FieldState(joined([self.extents, units.expand(4, *self.extents.shape[1:])]), self.own)
 
     def in_pixels(self) -> "FieldState":
-        """Return this state as that of a tensor which no map describes."""
-        return FieldState(joined([self.extents[:6], self.seen]), None)
+        """Return this state as that of a tensor which comes from the image by no map that is known."""
+        return FieldState(joined([self.extents[:6], self.seen]))
 
     def after(self, extents: Tensor) -> "FieldState":
-        return replace(self, extents=extents)
+        """Return the state of elements with these ``extents`` that come from the same map."""
+        return replace(self, extents=extents) if len(extents) == 6 else FieldState(extents, self.base)
 
-    def whole(self) -> list[tuple[int, object, int]]:
-        """Return (receptive field, jump, start) along each axis of one unit that sees what all elements see."""
-        ends = self.in_units().extents[6:].flatten(1).amax(1).nan_to_num(neginf=0).int().tolist()
-        described = []
-        for axis, field in enumerate(self.fields or PIXELS):
-            first, last = field.hull((-ends[2 + axis], ends[axis]))
-            described.append((last - first + 1, field.jump if self.fields else None, first))
-        return described
+    def described(self) -> list[tuple[int, int | Fraction | None, int]]:
+        """Return (receptive field, jump, start) along each axis, of a map's units or of a vector as one unit.
 
-    def described(self) -> list[tuple[int, object, int]]:
-        """Return (receptive field, jump, start) along each axis, of a map's units or of a vector; jump None: varies."""
+        The jump is None where it is not constant, and the receptive field then the most of the image that a unit sees.
+        """
         if not self.is_map:
-            return self.whole()
-        if self.fields:
-            return [(field.receptive_field, field.jump, field.start) for field in self.fields]
+            return self._as_one_unit()
+        if self.own:
+            return [(field.receptive_field, field.jump, field.start) for field in self.own]
         seen = self.seen.amax((1, 2)).nan_to_num(neginf=0).int()  # of each unit, (4, rows, columns)
         sizes = (seen[:2] + seen[2:]).amax((1, 2)) + 1
         return [(int(sizes[axis]), None, -int(seen[2 + axis, 0, 0])) for axis in range(2)]
+
+    def _as_one_unit(self) -> list[tuple[int, int | Fraction | None, int]]:
+        ends = self.extents[6:].flatten(1).amax(1).nan_to_num(neginf=0).int().tolist()
+        described = []
+        for axis, field in enumerate(self.base or PIXELS):
+            first, last = field.hull((-ends[2 + axis], ends[axis]))
+            described.append((last - first + 1, field.jump if self.base else None, first))
+        return described
 
 
 # ---- extents that many elements share are stored once: their tensors are expanded ----
@@ -138,51 +142,62 @@ def own_positions(sides: Sequence[int]) -> Tensor:
 
 def image(batch_size: int, channels: int, height: int, width: int) -> FieldState:
     """Return what the pixels of a batch see."""
-    shape = (batch_size, channels, height, width)
     number = torch.arange(float(batch_size))[:, None, None, None].expand(batch_size, 1, height, width)
     pixels = own_positions((height, width)).expand(4, batch_size, 1, height, width)
-    extents = torch.cat([pixels, torch.stack([number, -number])])
-    return FieldState(extents.expand(6, *shape), (Field(height), Field(width)))
+    extents = torch.cat([pixels, torch.stack([number, -number])]).expand(6, batch_size, channels, height, width)
+    return FieldState(extents, own=(Field(height), Field(width)), is_map=True)
 
 
 # ---- maps ----
 
 
 def alike(states: Sequence[FieldState], shape: Sequence[int]) -> list[FieldState]:
-    """Return ``states`` with the same fields, those of a tensor of ``shape`` to which they are broadcast."""
-    if len(shape) == 4 and all(state.is_map for state in states):
-        fields = united([state.fields for state in states], shape[2:])
+    """Return ``states`` as those of one map, or from one map: of a tensor of ``shape`` to which they are broadcast."""
+    if len(shape) == 4 and all(state.own for state in states) and not from_one_map(states):
+        fields = united([state.own for state in states], shape[2:])
         if fields:
-            return [replace(state, fields=fields) for state in states]
+            return [FieldState(state.extents[:6], None, fields, True) for state in states]
     return of_one_map(states)
 
 
+def from_one_map(states: Sequence[FieldState]) -> bool:
+    return all(len(state.extents) == 10 and state.base == states[0].base for state in states)
+
+
 def of_one_map(states: Sequence[FieldState]) -> list[FieldState]:
-    """Return ``states`` with the extents in units of one map, in which all their maps meet; in pixels without one."""
+    """Return ``states`` in units of one map, in which all the maps that they come from meet; in pixels without one."""
     in_units = [state.in_units() for state in states]
-    fields = [state.fields for state in in_units]
-    if len(set(fields)) == 1:
+    if from_one_map(in_units):
         return in_units
-    sides = {(rows.length, columns.length) for rows, columns in filter(None, fields)}
-    both = united(fields, sides.pop()) if len(sides) == 1 else None
-    return [replace(state, fields=both) if both else state.in_pixels() for state in in_units]
+    bases = [state.base for state in in_units]
+    sides = {(base[0].length, base[1].length) for base in bases if base}
+    base = united(bases, sides.pop()) if len(sides) == 1 else None
+    return [FieldState(state.extents, base) if base else state.in_pixels() for state in in_units]
 
 
 def united(fields: Sequence[Fields | None], sides: Sequence[int]) -> Fields | None:
     """Return the fields of a map with these ``sides`` in which maps of the given ``fields`` meet, if there are some."""
     if None in fields:
         return None
-    rows, columns = [union(along_axis, side) for along_axis, side in zip(zip(*fields, strict=True), sides, strict=True)]
+    rows = union([rows for rows, _ in fields], sides[0])
+    columns = union([columns for _, columns in fields], sides[1])
     return (rows, columns) if rows and columns else None
 
 
-def rewritten(tensor: Tensor, state: FieldState, part: Tensor, written: FieldState) -> FieldState:
-    """Return the new state of ``tensor``, where ``part`` of its memory was given the state ``written``."""
-    same_sides = tensor.shape[-2:] == part.shape[-2:]
-    both = alike([state, written], tensor.shape) if same_sides else [state.in_pixels(), written.in_pixels()]
-    old, new = [state.in_units() for state in both]
+def rewritten(tensor: Tensor, state: FieldState | None, part: Tensor, written: FieldState) -> FieldState:
+    """Return the new state of ``tensor``, where ``part`` of its memory was given the state ``written``.
+
+    Its old ``state`` is None where it did not come from the image.
+    """
+    if state is None:
+        new = written.in_units()
+        old = new.after(torch.tensor(NOTHING).expand(10, *tensor.shape))
+    else:
+        same_sides = tensor.shape[-2:] == part.shape[-2:]
+        both = alike([state, written], tensor.shape) if same_sides else of_one_map([state, written])
+        old, new = [state.in_units() for state in both]
     size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    places, memory = torch.arange(size), torch.full((len(old.extents), size), NOTHING)
+    places, memory = torch.arange(size), torch.full((10, size), NOTHING)
     own_places = places.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
     other_places = places.as_strided(part.shape, part.stride(), part.storage_offset())
     memory[:, own_places] = old.extents
@@ -193,22 +208,30 @@ def rewritten(tensor: Tensor, state: FieldState, part: Tensor, written: FieldSta
 def settled(state: FieldState) -> FieldState:
     """Return ``state`` as that of a map if its tensor is one.
 
-    A tensor (batch, rows, columns, channels) is none: it waits for its channels to be moved back.
+    A tensor (images, rows, columns, channels) is none: it waits for its channels to be moved back.
     """
     if state.is_map or state.extents.ndim != 5 or not state.has_images_first:
         return state
     units = state.extents[6:]
-    grid, channels_last = grid_of(units), grid_of(units.permute(0, 1, 4, 2, 3))
-    if state.extents.shape[2] > 1 and moves(channels_last) and not moves(grid):
-        return state
-    if grid is None and state.fields:
-        state = state.in_pixels()
-        grid = grid_of(state.extents[6:])
+    grid, as_channels_last = grid_of(units), units.permute(0, 1, 4, 2, 3)
+    if moves(grid_of(as_channels_last)) and not moves(grid):
+        if state.extents.shape[2] > 1 or all_channels_see_the_same(as_channels_last):  # else a map, transposed
+            return state
+    base = state.base or PIXELS
     if grid is None:
-        return FieldState(state.extents[:6], None)
-    below, sides = state.fields or PIXELS, state.extents.shape[-2:]
-    fields = [field.through(window, side) for field, window, side in zip(below, grid, sides, strict=True)]
-    return FieldState(state.extents[:6], tuple(fields))
+        grid, base = grid_of(state.seen), PIXELS
+    if grid is None:
+        return replace(state, is_map=True)
+    own = []
+    for field, window, length in zip(base, grid, state.extents.shape[-2:], strict=True):
+        own.append(field.through(window, length))
+    is_uniform = all_channels_see_the_same(units)
+    return FieldState(state.extents[:6] if is_uniform else state.extents, state.base, tuple(own), True)
+
+
+def all_channels_see_the_same(units: Tensor) -> bool:
+    shared = compact(units)
+    return bool(((shared == shared.amax((1, 2), keepdim=True)) | (shared == NOTHING)).all())
 
 
 def moves(grid: Sequence[Window | Pattern] | None) -> bool:
@@ -218,7 +241,7 @@ def moves(grid: Sequence[Window | Pattern] | None) -> bool:
 def grid_of(units: Tensor) -> list[Window | Pattern] | None:
     """Return the window, for each axis, through which a tensor reads a map; None if there is none.
 
-    ``units`` (4, batch, channels, rows, columns) are extents in units of that map. As a unit is one position of all
+    ``units`` (4, images, channels, rows, columns) are extents in units of that map. As a unit is one position of all
     channels, it sees what they see together; one that sees nothing, as under a mask, may be part of any grid.
     """
     together = compact(units).amax((1, 2)).expand(4, *units.shape[-2:])
@@ -228,38 +251,58 @@ def grid_of(units: Tensor) -> list[Window | Pattern] | None:
         line_last, line_minus_first = last.amax(1 - axis, True), minus_first.amax(1 - axis, True)
         if not (((last == line_last) & (minus_first == line_minus_first)) | (last == NOTHING)).all():
             return None
-        lines = []
-        for first, end in zip((-line_minus_first).flatten().tolist(), line_last.flatten().tolist(), strict=True):
-            lines.append(None if end == NOTHING else (int(first), int(end)))
-        window = window_of(lines)
+        lines = {}
+        ends = zip((-line_minus_first).flatten().tolist(), line_last.flatten().tolist(), strict=True)
+        for i, (first, end) in enumerate(ends):
+            if end != NOTHING:
+                lines[i] = int(first), int(end)
+        window = window_of(lines, last.shape[axis])
         if window is None:
             return None
         windows.append(window)
     return windows
 
 
-def window_of(lines: Sequence[tuple[int, int] | None]) -> Window | Pattern | None:
-    """Return what slides over a map so that line i reads the positions ``lines[i]``, first and last one.
+def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None:
+    """Return what slides over a map so that line i reads the positions from ``lines[i][0]`` to ``lines[i][1]``.
 
-    None in ``lines`` is padding, which may hide what else the line reads.
+    A line that is not in ``lines`` reads nothing but padding. At the borders of the map a window may be cut off.
     """
-    for period in range(1, len(lines) // 2 + 1) if len(lines) > 1 else [1]:
-        pairs = [(a, b) for a, b in zip(lines, lines[period:], strict=False) if a and b]
-        advances = {(b[0] - a[0], b[1] - a[1]) for a, b in pairs} or ({(1, 1)} if len(lines) == 1 else set())
-        if len(advances) != 1:
-            continue
-        ((advance, advance_of_last),) = advances
-        if advance != advance_of_last or advance < 0 or (period > 1 and advance == 0):
-            continue
-        reads: dict[int, tuple[int, int]] = {}
-        for i, line in enumerate(lines):
-            if line:
-                steps, phase = divmod(i, period)
-                reads[phase] = line[0] - steps * advance, line[1] - steps * advance
-        if len(reads) < period:
-            continue
-        if period == 1:
-            first, last = reads[0]
-            return Window(last - first + 1, advance, -first)
-        return Pattern([range(reads[phase][0], reads[phase][1] + 1) for phase in range(period)], advance)
+    if not lines:
+        return None
+    first, last = min(start for start, _ in lines.values()), max(end for _, end in lines.values())
+    if num_lines == 1:
+        return Window(last - first + 1, padding=-first)
+    if len(lines) > 1 and set(lines.values()) == {(first, last)}:
+        return Window(last - first + 1, 0, -first)
+    starts, ends = {i: start for i, (start, _) in lines.items()}, {i: end for i, (_, end) in lines.items()}
+    uncut_starts = {i: start for i, start in starts.items() if start > first}
+    uncut_ends = {i: end for i, end in ends.items() if end < last}
+    for period in range(1, min(num_lines // 2, MAX_PERIOD) + 1):
+        for known_starts, known_ends in ((starts, ends), (uncut_starts, uncut_ends)):
+            pattern = repeated(known_starts, known_ends, period)
+            if pattern and all(cut(pattern, i, first, last) == line for i, line in lines.items()):
+                (read, *more), advance = pattern
+                return pattern if more else Window(len(read), advance, -read[0])
     return None
+
+
+def repeated(starts: dict[int, int], ends: dict[int, int], period: int) -> Pattern | None:
+    """Return the pattern of so many lines that has these starts and ends, if it moves on by one step."""
+    steps = set()
+    for known in (starts, ends):
+        steps |= {known[i + period] - known[i] for i in known if i + period in known}
+    advance = steps.pop() if len(steps) == 1 else 0
+    first = {i % period: start - i // period * advance for i, start in starts.items()}
+    last = {i % period: end - i // period * advance for i, end in ends.items()}
+    if advance <= 0 or len(first) < period or len(last) < period:
+        return None
+    reads = [range(first[phase], last[phase] + 1) for phase in range(period)]
+    return Pattern(reads, advance) if all(reads) else None
+
+
+def cut(pattern: Pattern, line: int, first: int, last: int) -> Pair:
+    """Return the first and the last position that ``line`` reads of those from ``first`` to ``last``."""
+    repeats, phase = divmod(line, len(pattern.reads))
+    read, moved = pattern.reads[phase], repeats * pattern.advance
+    return max(read[0] + moved, first), min(read[-1] + moved, last)

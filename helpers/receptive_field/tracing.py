@@ -40,10 +40,12 @@ class Tracer(TorchFunctionMode):
         self.names, self.modules, self.leaf = Counter(), {}, None
         self.seen = WeakIdKeyDictionary()  # what comes from the images, with its state
         self.carried = WeakIdKeyDictionary()  # what parameters have acted on, with their paths
+        self.constants = WeakIdKeyDictionary()  # tensors that are known not to come from the images
         self.reached: set[str] = set()  # paths of parameters that have acted on an image
         self.paths = dict(network.named_parameters()).keys()  # each parameter once
         for path, parameter in network.named_parameters():
             self.carried[parameter] = {path}
+        self.constants.update((tensor, True) for tensor in (*network.parameters(), *network.buffers()))
 
     def follow(self, images: Tensor, state: object) -> None:
         """Run the network on ``images``, which are in ``state``."""
@@ -74,11 +76,11 @@ class Tracer(TorchFunctionMode):
         call = Call(name, function, args, kwargs or {}, [], self._label(name))
         inputs = _values_read(call)
         call.sources = [tensor for tensor in inputs if tensor in self.seen]
+        self._check(call, inputs)
         if not call.sources:
             call.result = call.run()
             self._carry(call, inputs)
             return call.result
-        self._check(call, inputs)
         before = self.seen.get(call.args[0]) if call.in_place else None
         try:
             states = self.on_call(call)
@@ -96,12 +98,13 @@ class Tracer(TorchFunctionMode):
         return call.result
 
     def _write(self, part: Tensor) -> None:
-        """Tell all that shares memory with ``part`` that it has changed."""
-        place = part.untyped_storage().data_ptr()
-        for tensor, state in list(self.seen.items()):
-            if tensor is not part and tensor.untyped_storage().data_ptr() == place:
-                self.seen[tensor] = self.on_write(tensor, state, part, self.seen[part])
-                self.carried[tensor] = self.carried.get(tensor, set()) | self.carried.get(part, set())
+        """Tell all that shares memory with ``part`` that it has changed, and the tensor that it is a view of."""
+        sharing = [tensor for tensor in self.seen if tensor is not part and _share_memory(tensor, part)]
+        if part._base is not None and part._base not in self.seen:
+            sharing.append(part._base)
+        for tensor in sharing:
+            self.seen[tensor] = self.on_write(tensor, self.seen.get(tensor), part, self.seen[part])
+            self.carried[tensor] = self.carried.get(tensor, set()) | self.carried.get(part, set())
 
     def _count(self, call: Call) -> None:
         """Make a step of ``call``, of each of its outputs where it splits a map; or leave it to the layer around it."""
@@ -131,10 +134,13 @@ class Tracer(TorchFunctionMode):
     def _check(self, call: Call, inputs: list[Tensor]) -> None:
         """Refuse what would be followed wrongly, and note what needs a remark."""
         refused = f"{call.label} cannot be followed:"
-        if call.function.__name__ in READS_VALUES:
+        if call.sources and call.function.__name__ in READS_VALUES:
             raise UnsupportedOperation(f"{refused} the forward pass decides by the values of the image")
-        if any(tensor.grad_fn and tensor not in self.seen for tensor in inputs):
-            raise UnsupportedOperation(f"{refused} it reads what has come from the image by unknown ways")
+        for tensor in inputs:
+            if tensor not in self.seen and tensor not in self.constants:
+                if tensor.grad_fn or any(_share_memory(tensor, other) for other in self.seen):
+                    raise UnsupportedOperation(f"{refused} it reads what has come from the image by unknown ways")
+                self.constants[tensor] = True
         call.makes_parameters = any(isinstance(x, nn.Parameter) and x not in self.carried for x in inputs)
 
     def _label(self, name: str) -> str:
@@ -171,6 +177,12 @@ class Tracer(TorchFunctionMode):
                 self.modules.popitem()
 
         return leave
+
+
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    if torch._C._functorch.is_functorch_wrapped_tensor(one):  # inside vmap, where no tensor has memory of its own
+        return True
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _values_read(call: Call) -> list[Tensor]:
