@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
+
+from helpers.runtime.looking import tensors_in
 
 CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 CASTS = ("to", "float", "double", "half", "bfloat16", "type", "typeas")
@@ -64,11 +66,6 @@ class Step:
     output: Tensor | None = None
     calls: list[Call] = field(default_factory=list)
     params: set[str] = field(default_factory=set)  # paths of those that have acted on it, and on no row before
-
-
-def tensors_in(values: object) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dictionaries."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def is_layer(module: nn.Module) -> bool:

@@ -6,10 +6,11 @@ from math import nan
 import torch
 from torch import Tensor, nn
 
-from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, tensors_in
+from helpers.receptive_field.calls import Call, Step, UnsupportedOperation
 from helpers.receptive_field.geometry import Box, Pair, at
 from helpers.receptive_field.operations import NORMS
 from helpers.receptive_field.tracing import Tracer
+from helpers.runtime.looking import tensors_in
 
 CHUNK = 1 << 20  # input values that are perturbed at a time
 Spot = tuple[int, range]  # axis (0 for rows) and the lines along it

@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from helpers.receptive_field.calls import Call, UnsupportedOperation, tensors_in
+from helpers.receptive_field.calls import Call, UnsupportedOperation
 from helpers.receptive_field.geometry import NOTHING, Pattern, Window, read, rectangular
 from helpers.receptive_field.operations import (
     CUMULATIVE,
@@ -23,7 +23,7 @@ from helpers.receptive_field.operations import (
     settings,
 )
 from helpers.receptive_field.state import FieldState, alike, compact, joined, merged, of_one_map, settled, shrunk
-from helpers.runtime.looking import first_line
+from helpers.runtime.looking import first_line, tensors_in
 
 FIRST_NUMBER = 1 << 40  # elements are numbered from here on, where no constant of a network lies
 BEFORE_IT = "make a table of the layers before it, as a network of their own"

@@ -213,10 +213,9 @@ def settled(state: FieldState) -> FieldState:
     if state.is_map or state.extents.ndim != 5 or not state.has_images_first:
         return state
     units = state.extents[6:]
-    grid, as_channels_last = grid_of(units), units.permute(0, 1, 4, 2, 3)
-    if moves(grid_of(as_channels_last)) and not moves(grid):
-        if state.extents.shape[2] > 1 or all_channels_see_the_same(as_channels_last):  # else a map, transposed
-            return state
+    grid = grid_of(units)
+    if not moves(grid) and is_channels_last(units):
+        return state
     base = state.base or PIXELS
     if grid is None:
         grid, base = grid_of(state.seen), PIXELS
@@ -227,6 +226,13 @@ def settled(state: FieldState) -> FieldState:
         own.append(field.through(window, length))
     is_uniform = all_channels_see_the_same(units)
     return FieldState(state.extents[:6] if is_uniform else state.extents, state.base, tuple(own), True)
+
+
+def is_channels_last(units: Tensor) -> bool:
+    """Tell whether ``units`` (4, images, rows, columns, channels) are in a grid but for the place of the channels."""
+    moved = units.permute(0, 1, 4, 2, 3)
+    # A map of one channel whose rows and columns are transposed looks alike, save that its columns see unlike rows.
+    return moves(grid_of(moved)) and (units.shape[2] > 1 or all_channels_see_the_same(moved))
 
 
 def all_channels_see_the_same(units: Tensor) -> bool:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, is_layer, tensors_in
+from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, is_layer
 from helpers.receptive_field.operations import READ_FIRST_VALUES, READ_NO_VALUES
-from helpers.runtime.looking import first_line
+from helpers.runtime.looking import first_line, tensors_in
 
 NO_VALUES, FIRST_VALUES = set(READ_NO_VALUES.split()), set(READ_FIRST_VALUES.split())
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")

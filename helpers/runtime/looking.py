@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 
@@ -48,6 +49,11 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     while isinstance(module, Wrapper) or hasattr(module, "_orig_mod"):
         module = module.module if isinstance(module, Wrapper) else module._orig_mod
     return module
+
+
+def tensors_in(values: object) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def first_line(error: Exception) -> str:
