@@ -122,8 +122,8 @@ def _fault(theirs: str) -> str:
         return f"has none for this model ({theirs})"
     return (
         f"has {numbers[0]} parameters, {numbers[1]} of them trainable, and {numbers[2]} MB: it counts a layer at each "
-        "use and once more for each further place, of it only what is named weight or bias, tells what is trainable in it "
-        "by the weight, and takes the outputs of a tuple for one tensor"
+        "use and once more for each further place, of it only what is named weight or bias, tells what is trainable "
+        "in it by the weight, and takes the outputs of a tuple for one tensor"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, inf, lcm
+from math import gcd, lcm
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,6 @@ from helpers.receptive_field.sliding import slide
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
 Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): pixels, the last ones included
-NOTHING = -inf  # in a tensor of extents, see FieldState: the element sees no pixel
 
 
 class Window(NamedTuple):
@@ -135,36 +134,3 @@ def union(fields: Sequence[Field], length: int) -> Field | None:
     first = tuple(min(first for first, _ in pairs) for pairs in ends)
     last = tuple(max(last for _, last in pairs) for pairs in ends)
     return Field(length, first, last, int(fields[0].jump * period))
-
-
-def read(extents: Tensor, dim: int, positions: Tensor) -> Tensor:
-    """Return ``extents`` with units along ``dim`` that read the ``positions`` (units, at most so many) of it.
-
-    What lies outside is padding, of which nothing is seen.
-    """
-    length = extents.shape[dim]
-    if positions.shape == (length, 1) and positions[:, 0].equal(torch.arange(length)):
-        return extents
-    outside = (positions < 0) | (positions >= length)
-    border = torch.full_like(extents.narrow(dim, 0, 1), NOTHING)
-    padded = torch.cat([extents, border], dim)
-    columns = positions.masked_fill(outside, length).unbind(1)
-    result = padded.index_select(dim, columns[0])
-    for column in columns[1:]:
-        result = torch.maximum(result, padded.index_select(dim, column))
-    return result
-
-
-def at(maps: Tensor, unit: Pair | None) -> Tensor:
-    """Return the values of ``maps`` (..., h, w) at ``unit`` (row, column), by default the central one."""
-    height, width = maps.shape[-2:]
-    row, column = unit or (height // 2, width // 2)
-    if not (0 <= row < height and 0 <= column < width):
-        raise ValueError(f"unit is {unit}: give (row, column) within {height}×{width}")
-    return maps[..., row, column]
-
-
-def box_of(extents: Tensor) -> Box | None:
-    """Return the box of ``extents`` (4,): last row, last column, minus first row, minus first column."""
-    bottom, right, top, left = extents.tolist()
-    return None if bottom == NOTHING else ((int(-top), int(bottom)), (int(-left), int(right)))

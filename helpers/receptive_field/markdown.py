@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from helpers.receptive_field.geometry import box_of
+from helpers.receptive_field.extents import box_of
 from helpers.runtime.markdown import markdown_table
 
 

@@ -3,14 +3,7 @@
 Operations have one name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
 """
 
-from collections.abc import Callable, Sequence
-from math import gcd, nan
-
-import torch
-from torch.nn import functional as F
-
 from helpers.receptive_field.calls import Call
-from helpers.receptive_field.geometry import Pattern, Window
 
 # ---- which of its arguments' values an operation reads ----
 
@@ -37,8 +30,9 @@ POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to flo
 MOVING = """flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
     movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
     chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
-    indexselect indexcopy indexfill gather scatter takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
+    indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
     diagonal tril triu copy fill zero stack hstack vstack dstack pad pixelshuffle pixelunshuffle"""
+CHOOSING = "getitem setitem gather takealongdim indexselect indexcopy indexfill"  # by the values of an index or mask
 REDUCING = """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
     logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero"""  # over the dimensions given
 # Each element reads all along one dimension.
@@ -86,13 +80,6 @@ def settings(call: Call) -> dict[str, object]:
     return dict(zip(SIGNATURES.get(call.kind, "input").split(), call.args, strict=False)) | call.kwargs
 
 
-def along(setting: float | Sequence[float], axis: int) -> float:
-    """Return what ``setting`` is along ``axis``; it may be given once for all axes."""
-    if isinstance(setting, int | float):
-        return setting
-    return setting[axis] if len(setting) > 1 else setting[0]
-
-
 def factors(call: Call) -> tuple[object, object]:
     """Return the left and the right one of what a ``call`` of WEIGHTED multiplies."""
     given = [*call.args, *call.kwargs.values()]
@@ -101,119 +88,21 @@ def factors(call: Call) -> tuple[object, object]:
     return (given[1], given[0]) if call.kind == "rmatmul" else (given[0], given[1])
 
 
-# ---- windows: given the arguments, the axis (0 for the first after the channels), the length of input and output ----
+# ---- what stays unsupported, and why ----
 
-
-def convolution(given: dict, axis: int, length: int, out: int) -> Window:
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, dilation = along(given.get("stride", 1), axis), along(given.get("dilation", 1), axis)
-    padding = given.get("padding", 0)
-    if isinstance(padding, str):  # valid, or same: the smaller half before the first position
-        padding = (kernel_size - 1) * dilation // 2 if padding == "same" else 0
-    return Window(kernel_size, stride, along(padding, axis), dilation)
-
-
-def pooling(given: dict, axis: int, length: int, out: int) -> Window:
-    kernel_size = along(given["kernel_size"], axis)
-    stride = along(given.get("stride") or kernel_size, axis)  # None or () means the kernel's size
-    return Window(kernel_size, stride, along(given.get("padding", 0), axis), along(given.get("dilation", 1), axis))
-
-
-def adaptive_pooling(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
-    """Parts of the map, which overlap by a position where they cannot be equal."""
-    if length % out == 0:
-        return Window(length // out, length // out if out > 1 else 1)
-    parts = gcd(length, out)
-    reads = [range(i * length // out, -(-(i + 1) * length // out)) for i in range(out // parts)]
-    return Pattern(reads, length // parts)
-
-
-def transposed_convolution(given: dict, axis: int, length: int, out: int) -> Pattern:
-    """Input i writes to the outputs ``i * stride - padding + k * dilation``: the same, seen from the output."""
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, padding = along(given.get("stride", 1), axis), along(given.get("padding", 0), axis)
-    dilation, reads = along(given.get("dilation", 1), axis), []
-    for unit in range(stride):
-        places = [unit + padding - k * dilation for k in reversed(range(kernel_size))]
-        reads.append([place // stride for place in places if place % stride == 0])
-    return Pattern(reads, 1)
-
-
-def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Pattern | None:
-    """What an interpolation should read, by the ratio of the sizes: the positions around unit i's place in the input.
-
-    What it does read, at the borders and where torch rounds, tells ``interpolated``; None where that follows no ratio.
-    """
-    mode = given.get("mode", "nearest")
-    if length == 1:
-        return Window(1, stride=0)  # all units see the same
-    if length == out:
-        return Window(1)
-    if mode == "area":
-        return adaptive_pooling(given, axis, length, out)
-    steps, parts = length, out
-    if given.get("align_corners"):
-        steps, parts = length - 1, max(out - 1, 1)
-    shared = gcd(steps, parts)
-    reads = []
-    for unit in range(parts // shared):
-        if mode == "nearest":
-            place = unit * length // out
-        elif mode == "nearest-exact":
-            place = (2 * unit + 1) * length // (2 * out)
-        elif given.get("align_corners"):
-            place = unit * steps // parts
-        else:
-            place = ((2 * unit + 1) * length - out) // (2 * out)
-        more = {"nearest": (0, 1), "nearest-exact": (0, 1), "bicubic": (-1, 3)}.get(mode, (0, 2))
-        reads.append(range(place + more[0], place + more[1]))
-    return Pattern(reads, steps // shared)
-
-
-def interpolated(given: dict, axis: int, length: int, out: int, axes: int) -> list[list[int]]:
-    """Return what each unit of an interpolation reads: those that are NaN where one position is, as torch computes it.
-
-    Its rounding differs from a division's for some sizes.
-    """
-    sides, sizes, factors = [2] * axes, [2] * axes, [1.0] * axes  # the other axes stay as they are
-    sides[axis], sizes[axis] = length, out
-    probe = torch.zeros(length, 1, *sides, dtype=given["input"].dtype)
-    for position in range(length):
-        probe[position].select(1 + axis, position).fill_(nan)
-    setting = {name: value for name, value in given.items() if name != "input"}
-    if setting.get("size") is not None:
-        setting["size"] = sizes
-    if setting.get("scale_factor") is not None:
-        factors[axis] = along(setting["scale_factor"], axis)
-        setting["scale_factor"] = factors
-    result = F.interpolate(probe, **setting).movedim(2 + axis, 1).flatten(2)[..., 0].isnan()  # (positions, units)
-    return [column.nonzero().flatten().tolist() for column in result.T]
-
-
-Rule = Callable[[dict, int, int, int], Window | Pattern | None]
-WINDOWS: dict[str, Rule] = {
-    **{f"conv{n}d": convolution for n in (1, 2, 3)},
-    **{f"convtranspose{n}d": transposed_convolution for n in (1, 2, 3)},
-    **{f"{kind}pool{n}d": pooling for n in (1, 2, 3) for kind in ("max", "avg", "lp")},
-    **{f"maxpool{n}dwithindices": pooling for n in (1, 2, 3)},
-    **{f"adaptive{kind}pool{n}d": adaptive_pooling for n in (1, 2, 3) for kind in ("max", "avg")},
-    **{f"adaptivemaxpool{n}dwithindices": adaptive_pooling for n in (1, 2, 3)},
-    "interpolate": upsampling,
+BEFORE_IT = "make a table of the layers before it, as a network of their own"
+ATTENTION = (
+    "its weights come from the image, as in attention, so that its units may read any other and no window tells which; "
+    f"{BEFORE_IT}"
+)
+RECURRENT = f"it is recurrent: what it gives for one step depends on the steps before; {BEFORE_IT}"
+PLACES = f"which positions it reads depends on the values of the image; {BEFORE_IT}"
+GRID = f"where it samples its input is told by a grid, not by a window; {BEFORE_IT}"
+EVERYTHING = f"each of its values reads the whole map, so that no window tells what its units read; {BEFORE_IT}"
+UNSUPPORTED = {  # why, by kind
+    **dict.fromkeys(("nativemultiheadattention", "multiheadattentionforward", "scaleddotproductattention"), ATTENTION),
+    **dict.fromkeys(("lstm", "gru", "rnntanh", "rnnrelu", "lstmcell", "grucell", "rnntanhcell"), RECURRENT),
+    **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), PLACES),
+    **dict.fromkeys(("gridsample", "gridsampler", "affinegrid"), GRID),
+    **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), EVERYTHING),
 }
-
-
-def padding(given: dict, axis: int, length: int, out: int) -> Window:
-    sides = [*given["pad"], 0, 0, 0, 0]  # left, right, top, bottom
-    return Window(1, padding=sides[2 - 2 * axis])
-
-
-def pixel_shuffle(given: dict, axis: int, length: int, out: int) -> Pattern:
-    return Pattern([[0]] * given["upscale_factor"], 1)
-
-
-def pixel_unshuffle(given: dict, axis: int, length: int, out: int) -> Window:
-    return Window(given["downscale_factor"], given["downscale_factor"])
-
-
-# Of those of MOVING that read over the border of a map or make it finer, what they do to it in theory.
-MOVING_WINDOWS: dict[str, Rule] = {"pad": padding, "pixelshuffle": pixel_shuffle, "pixelunshuffle": pixel_unshuffle}

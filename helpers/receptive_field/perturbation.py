@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from helpers.receptive_field.calls import Call, Step, UnsupportedOperation
-from helpers.receptive_field.geometry import Box, Pair, at
+from helpers.receptive_field.extents import at
+from helpers.receptive_field.geometry import Box, Pair
 from helpers.receptive_field.operations import NORMS
 from helpers.receptive_field.tracing import Tracer
 from helpers.runtime.looking import tensors_in

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import reduce
 
 import torch
 from torch import Tensor
 
-from helpers.receptive_field.geometry import NOTHING, Field, Pair, Pattern, Window, union
+from helpers.receptive_field.extents import NOTHING, compact, joined, own_positions
+from helpers.receptive_field.geometry import Field, union
+from helpers.receptive_field.grid import all_channels_see_the_same, grid_of, is_channels_last, moves
 
 Fields = tuple[Field, Field]  # of rows and of columns
 PIXELS = (Field(1), Field(1))  # of the image itself: pixel i is seen by unit i
-MAX_PERIOD = 16  # units after which a pattern has to repeat to be found
 
 
 @dataclass(frozen=True)
@@ -100,55 +100,12 @@ class FieldState:
         return described
 
 
-# ---- extents that many elements share are stored once: their tensors are expanded ----
-
-
-def compact(tensor: Tensor) -> Tensor:
-    """Return ``tensor`` with a single element along each dimension that was expanded."""
-    return tensor[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())]
-
-
-def joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Return ``parts`` concatenated along ``dim``, and expanded where all of them are."""
-    index = [slice(None)] * parts[0].ndim
-    for other in range(parts[0].ndim):
-        if other != dim and all(part.stride(other) == 0 for part in parts):
-            index[other] = slice(0, 1)
-    sides = list(parts[0].shape)
-    sides[dim] = -1
-    return torch.cat([part[tuple(index)] for part in parts], dim).expand(sides)
-
-
-def shrunk(tensor: Tensor) -> Tensor:
-    """Return ``tensor`` with a single element along each dimension along which all are equal."""
-    for dim in range(tensor.ndim):
-        first, last = tensor.narrow(dim, 0, 1), tensor.narrow(dim, -1, 1)
-        if first.equal(last) and (tensor == first).all():
-            tensor = first
-    return tensor
-
-
-def merged(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """Return the extents (n, *shape) of elements that see what those of ``parts`` see, which are broadcast."""
-    aligned = [compact(part)[(slice(None), *[None] * (len(shape) + 1 - part.ndim))] for part in parts]
-    return reduce(torch.maximum, aligned).expand(-1, *shape)
-
-
-def own_positions(sides: Sequence[int]) -> Tensor:
-    """Return the extents (4, 1, 1, rows, columns) of units each of which sees its own position."""
-    rows, columns = torch.meshgrid(*map(torch.arange, sides), indexing="ij")
-    return torch.stack([rows, columns, -rows, -columns]).float()[:, None, None]
-
-
 def image(batch_size: int, channels: int, height: int, width: int) -> FieldState:
     """Return what the pixels of a batch see."""
     number = torch.arange(float(batch_size))[:, None, None, None].expand(batch_size, 1, height, width)
     pixels = own_positions((height, width)).expand(4, batch_size, 1, height, width)
     extents = torch.cat([pixels, torch.stack([number, -number])]).expand(6, batch_size, channels, height, width)
     return FieldState(extents, own=(Field(height), Field(width)), is_map=True)
-
-
-# ---- maps ----
 
 
 def alike(states: Sequence[FieldState], shape: Sequence[int]) -> list[FieldState]:
@@ -226,89 +183,3 @@ def settled(state: FieldState) -> FieldState:
         own.append(field.through(window, length))
     is_uniform = all_channels_see_the_same(units)
     return FieldState(state.extents[:6] if is_uniform else state.extents, state.base, tuple(own), True)
-
-
-def is_channels_last(units: Tensor) -> bool:
-    """Tell whether ``units`` (4, images, rows, columns, channels) are in a grid but for the place of the channels."""
-    moved = units.permute(0, 1, 4, 2, 3)
-    # A map of one channel whose rows and columns are transposed looks alike, save that its columns see unlike rows.
-    return moves(grid_of(moved)) and (units.shape[2] > 1 or all_channels_see_the_same(moved))
-
-
-def all_channels_see_the_same(units: Tensor) -> bool:
-    shared = compact(units)
-    return bool(((shared == shared.amax((1, 2), keepdim=True)) | (shared == NOTHING)).all())
-
-
-def moves(grid: Sequence[Window | Pattern] | None) -> bool:
-    return bool(grid) and all(window.pattern().advance for window in grid)
-
-
-def grid_of(units: Tensor) -> list[Window | Pattern] | None:
-    """Return the window, for each axis, through which a tensor reads a map; None if there is none.
-
-    ``units`` (4, images, channels, rows, columns) are extents in units of that map. As a unit is one position of all
-    channels, it sees what they see together; one that sees nothing, as under a mask, may be part of any grid.
-    """
-    together = compact(units).amax((1, 2)).expand(4, *units.shape[-2:])
-    windows = []
-    for axis in range(2):
-        last, minus_first = together[axis], together[2 + axis]
-        line_last, line_minus_first = last.amax(1 - axis, True), minus_first.amax(1 - axis, True)
-        if not (((last == line_last) & (minus_first == line_minus_first)) | (last == NOTHING)).all():
-            return None
-        lines = {}
-        ends = zip((-line_minus_first).flatten().tolist(), line_last.flatten().tolist(), strict=True)
-        for i, (first, end) in enumerate(ends):
-            if end != NOTHING:
-                lines[i] = int(first), int(end)
-        window = window_of(lines, last.shape[axis])
-        if window is None:
-            return None
-        windows.append(window)
-    return windows
-
-
-def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None:
-    """Return what slides over a map so that line i reads the positions from ``lines[i][0]`` to ``lines[i][1]``.
-
-    A line that is not in ``lines`` reads nothing but padding. At the borders of the map a window may be cut off.
-    """
-    if not lines:
-        return None
-    first, last = min(start for start, _ in lines.values()), max(end for _, end in lines.values())
-    if num_lines == 1:
-        return Window(last - first + 1, padding=-first)
-    if len(lines) > 1 and set(lines.values()) == {(first, last)}:
-        return Window(last - first + 1, 0, -first)
-    starts, ends = {i: start for i, (start, _) in lines.items()}, {i: end for i, (_, end) in lines.items()}
-    uncut_starts = {i: start for i, start in starts.items() if start > first}
-    uncut_ends = {i: end for i, end in ends.items() if end < last}
-    for period in range(1, min(num_lines // 2, MAX_PERIOD) + 1):
-        for known_starts, known_ends in ((starts, ends), (uncut_starts, uncut_ends)):
-            pattern = repeated(known_starts, known_ends, period)
-            if pattern and all(cut(pattern, i, first, last) == line for i, line in lines.items()):
-                (read, *more), advance = pattern
-                return pattern if more else Window(len(read), advance, -read[0])
-    return None
-
-
-def repeated(starts: dict[int, int], ends: dict[int, int], period: int) -> Pattern | None:
-    """Return the pattern of so many lines that has these starts and ends, if it moves on by one step."""
-    steps = set()
-    for known in (starts, ends):
-        steps |= {known[i + period] - known[i] for i in known if i + period in known}
-    advance = steps.pop() if len(steps) == 1 else 0
-    first = {i % period: start - i // period * advance for i, start in starts.items()}
-    last = {i % period: end - i // period * advance for i, end in ends.items()}
-    if advance <= 0 or len(first) < period or len(last) < period:
-        return None
-    reads = [range(first[phase], last[phase] + 1) for phase in range(period)]
-    return Pattern(reads, advance) if all(reads) else None
-
-
-def cut(pattern: Pattern, line: int, first: int, last: int) -> Pair:
-    """Return the first and the last position that ``line`` reads of those from ``first`` to ``last``."""
-    repeats, phase = divmod(line, len(pattern.reads))
-    read, moved = pattern.reads[phase], repeats * pattern.advance
-    return max(read[0] + moved, first), min(read[-1] + moved, last)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from helpers.receptive_field.calls import Call, Step
 from helpers.receptive_field.describe import describe, multiply_adds, remark
-from helpers.receptive_field.geometry import Box, Pair, at, box_of
+from helpers.receptive_field.extents import at, box_of
+from helpers.receptive_field.geometry import Box, Pair
 from helpers.receptive_field.operations import FUSED, POINTWISE
 from helpers.receptive_field.perturbation import reaches, search
 from helpers.receptive_field.rules import see
