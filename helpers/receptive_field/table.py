@@ -29,11 +29,15 @@ VARIES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One operation. Shapes are ``(channels, height, width)`` or ``(features,)``, pairs (height, width), in pixels.
+    """One operation. Shapes are ``(channels, height, width)`` or ``(features,)``; pairs are (height, width), in pixels.
 
-    In theory unit ``(i, j)`` sees ``receptive_field`` pixels from ``start + (i, j) * jump`` on, padding and holes
-    included; ``box`` tells what it really sees. A vector is one unit. After an upsampling neighbours may see the same:
-    ``jump`` is then the mean, a fraction maybe, ``receptive_field`` the most that a unit sees.
+    In theory unit ``(i, j)`` sees ``receptive_field`` pixels from ``start + (i, j) * jump`` on, those that lie in
+    padding or in the holes of a dilation included; ``box`` tells which it really sees. A vector is one unit.
+
+    ``jump`` is 0 where all units see the same, as after squeeze-and-excitation. After an upsampling several units may
+    see the same: it is the mean, maybe a fraction, and ``receptive_field`` the most that a unit sees. It is None where
+    neighbours are not equally far apart, as where an upsampling from corner to corner meets a skip connection;
+    ``receptive_field`` is then the most of the image that a unit sees.
     """
 
     name: str
@@ -41,29 +45,31 @@ class Row:
     input_shape: tuple[int, ...]  # of the first one where branches meet
     output_shape: tuple[int, ...]
     receptive_field: Pair
-    jump: tuple[int | Fraction, int | Fraction]  # 0 where all units see the same, as after squeeze-and-excitation
+    jump: tuple[int | Fraction | None, int | Fraction | None]
     start: Pair
-    params: int  # without those that a row above uses, too
-    multiply_adds: int  # for one image, in convolutions and linear layers
-    fused: bool  # acts on each position of the row above, alone: a stage need not show it
-    # (4, h, w): last row, last column, minus first row, minus first column of the pixels that influence each unit,
-    # -inf if none do. So the union of what units see is a maximum.
+    params: int  # those that no row above uses
+    multiply_adds: int  # for one image, in convolutions, linear layers and products with a matrix
+    fused: bool  # into the layer above: it acts on each unit of that row alone, and on no other row
+    # Last row, last column, minus first row, minus first column of the pixels that influence each unit, (4, h, w).
     extents: Tensor = field(repr=False, compare=False)
     modules: dict[str, str] = field(default_factory=dict, repr=False)  # names and classes around it, outermost first
     notes: tuple[tuple[str, str], ...] = ()  # (sentence with a gap for names, name)
 
     def box(self, unit: Pair | None = None) -> Box | None:
-        """Return what ``unit`` (row, column; the central one) sees of the image; None where only padding."""
+        """Return the box of the image that ``unit``, (row, column), sees, by default the central one.
+
+        It is None for a unit that sees nothing but padding.
+        """
         return box_of(at(self.extents, unit))
 
 
 def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> list[Row]:
     """Return a row for each operation on an image of ``input_size`` (channels, height, width), as executed.
 
-    ``model`` stays as it is: a copy without hooks, in evaluation mode, is run on two images. Layers are named by their
-    path, functions by what torch calls them, a second use is ``path (2)``. What gives neither a map nor a vector has no
-    row: its parameters count in the next one. Raises ``ValueError`` for a layer that cannot take its input or cannot be
-    followed.
+    ``model`` stays as it is: a copy without hooks, in evaluation mode, is run on two images. A layer is named by its
+    path, a function as torch calls it; a second use is ``path (2)``. What gives neither a map nor a vector for each
+    image has no row: its parameters count in the next one. Raises ``ValueError`` for an operation that cannot take its
+    input, or that is not supported.
     """
     network = _network(model, _checked(input_size), torch.float32)
     uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
@@ -87,9 +93,13 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
 
     tracer = Tracer(network, on_call, on_step, rewritten)
     tracer.follow(torch.ones(2, *input_size), image(2, *input_size))  # two images: one might be squeezed away
-    if not rows or tracer.reached & uncounted.keys():
-        name = waiting[-1].name if waiting else type(model).__name__
-        raise ValueError(f"{name} cannot be followed: its output is neither a map nor a vector for each image")
+    if not rows or tracer.reached & uncounted.keys():  # what comes last has no row: it is taken for a vector
+        state = tracer.seen[waiting[-1].output] if waiting else None
+        if not state or not state.has_images_first:
+            name = waiting[-1].name if waiting else type(model).__name__
+            raise ValueError(f"{name} cannot be followed: its output is not one tensor for each image, or has no image")
+        params = sum(uncounted.pop(path) for path in waiting[-1].params & uncounted.keys())
+        rows.append(_row(waiting, state, params, False))
     if uncounted:
         rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, (_unreached(uncounted), "")))
     return rows
@@ -135,14 +145,13 @@ def _row(steps: Sequence[Step], state: FieldState, params: int, alone: bool) -> 
 def measured_receptive_field(
     model: nn.Module, layer: str, unit: Pair | None = None, input_size: Sequence[int] = (1, 28, 28)
 ) -> Box | None:
-    """Return the box that ``layer_table``'s row ``layer`` should have for ``unit``, found by perturbation.
+    """Return the box that ``box`` of ``layer_table``'s row ``layer`` should give for ``unit``, found by perturbation.
 
-    It is None where no pixel reaches the unit.
-
-    Each of many images has NaN in some of its rows or columns, and ones elsewhere; where that reaches the unit, some
-    fewer are tried. What reads a NaN becomes NaN: no ReLU, max pooling or zero weight hides it. In float64 no fast
-    convolution, which would mix positions, is at work. Raises ``ValueError`` where there is no such layer or unit, for
-    a model that cannot take ``input_size``, and for an operation that hides NaN or mixes images.
+    It is None where no pixel reaches the unit. Each of many images has NaN in some of its rows or columns and ones
+    elsewhere; where that reaches the unit, fewer of these lines are tried. Whatever reads a NaN becomes NaN: no ReLU,
+    max pooling or zero weight hides it. It is run in float64, for which torch has no fast convolution that would mix
+    positions. Raises ``ValueError`` where there is no such layer or unit, for a model that cannot take ``input_size``,
+    and for an operation that hides NaN or mixes images.
     """
     _, *sides = _checked(input_size)
     network = _network(model, input_size, torch.float64)
@@ -150,10 +159,10 @@ def measured_receptive_field(
 
 
 def stages(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that change what is seen, with the parameters of those that fold into them.
+    """Return the rows that change what is seen; what is fused into them adds its parameters to theirs.
 
-    Parameters do not fold into what has none: a batch norm after a pooling is a stage. A stage has the name of the
-    module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
+    A layer with parameters is not fused into one without: a batch norm after a pooling is a stage of its own. A stage
+    has the name of the module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
     """
     heads: list[Row] = []
     for row in rows:
@@ -166,15 +175,19 @@ def stages(rows: Sequence[Row]) -> list[Row]:
 
 
 def blocks(rows: Sequence[Row], depth: int = 1) -> list[Row]:
-    """Return a row for each module that is called at most ``depth`` modules deep, with what its last operation sees."""
+    """Return a row for each group of neighbouring ``rows`` inside the same module, ``depth`` names deep.
+
+    Of ResNet-18, depth 1 has ``layer1``, depth 2 ``layer1.0`` and ``layer1.1``. A block sees what its last row sees.
+    """
     result = []
     for name, group in groupby(rows, lambda row: [*row.modules, row.name][:depth][-1]):
-        first, *others = inside = list(group)
-        if others:
-            block = inside[-1].modules.get(name, first.operation)
-            shape = {"input_shape": first.input_shape, "fused": False, "name": name, "operation": block}
-            inside = [replace(_sum(inside[::-1]), **shape)]
-        result += inside
+        inside = list(group)
+        if len(inside) == 1:
+            result += inside
+            continue
+        block = _sum(inside[::-1])
+        operation = inside[-1].modules.get(name, inside[0].operation)
+        result.append(replace(block, name=name, operation=operation, input_shape=inside[0].input_shape, fused=False))
     return result
 
 

@@ -18,6 +18,9 @@ NO_VALUES, FIRST_VALUES = set(READ_NO_VALUES.split()), set(READ_FIRST_VALUES.spl
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
 READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")
 
+DECIDE = "decide by its shape, or make a table of either branch"
+WAYS = "none of torch's functions: use these all the way"
+
 
 class Tracer(TorchFunctionMode):
     """While it is active, ``on_call`` is asked what the outputs of each call see, ``on_step`` told each step.
@@ -135,11 +138,11 @@ class Tracer(TorchFunctionMode):
         """Refuse what would be followed wrongly, and note what needs a remark."""
         refused = f"{call.label} cannot be followed:"
         if call.sources and call.function.__name__ in READS_VALUES:
-            raise UnsupportedOperation(f"{refused} the forward pass decides by the values of the image")
+            raise UnsupportedOperation(f"{refused} the forward pass decides by the values of the image: {DECIDE}")
         for tensor in inputs:
             if tensor not in self.seen and tensor not in self.constants:
                 if tensor.grad_fn or any(_share_memory(tensor, other) for other in self.seen):
-                    raise UnsupportedOperation(f"{refused} it reads what has come from the image by unknown ways")
+                    raise UnsupportedOperation(f"{refused} it reads what comes from the image, but by {WAYS}")
                 self.constants[tensor] = True
         call.makes_parameters = any(isinstance(x, nn.Parameter) and x not in self.carried for x in inputs)
 
@@ -180,9 +183,10 @@ class Tracer(TorchFunctionMode):
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:
-    if torch._C._functorch.is_functorch_wrapped_tensor(one):  # inside vmap, where no tensor has memory of its own
+    try:
+        return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # it has no memory of its own, as inside vmap: it may be any
         return True
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _values_read(call: Call) -> list[Tensor]:
@@ -196,8 +200,10 @@ def _values_read(call: Call) -> list[Tensor]:
 
 @contextlib.contextmanager
 def _apart(dtype: torch.dtype) -> Iterator[None]:
-    """Leave random state, gradient mode and output as they are; keep nothing for a backward pass; make new tensors of
-    ``dtype``."""
+    """Leave no trace of what runs in the block, print nothing, keep nothing for a backward pass.
+
+    New tensors are of ``dtype``, and what is computed from the images has a gradient.
+    """
     usual = torch.get_default_dtype()
     nothing = torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda kept: kept)
     with (
