@@ -15,6 +15,7 @@ from torch import nn
 from helpers.runtime.looking import copy_of, first_line, initialise, tensors_in
 
 MEGABYTE = 1024**2
+WITHOUT_LINE = nn.Sequential | nn.ModuleList | torch.jit.ScriptModule  # the last takes no hook
 
 
 @dataclass
@@ -61,7 +62,7 @@ def _lines(network: nn.Module, sizes: Sequence[tuple[int, ...]]) -> list[Line]:
 
     hooks = []
     for path, module in network.named_modules():
-        if path and not isinstance(module, nn.Sequential | nn.ModuleList) and "parametrizations." not in path:
+        if path and not isinstance(module, WITHOUT_LINE) and "parametrizations." not in path:
             hooks.append(module.register_forward_hook(note))
     output = network(*inputs)
     for hook in hooks:

@@ -7,7 +7,7 @@ from torch import Tensor
 from helpers.receptive_field.extents import NOTHING, compact
 from helpers.receptive_field.geometry import Pair, Pattern, Window
 
-MAX_PERIOD = 16  # units after which a pattern has to repeat to be found
+MAX_PERIOD = 16  # units after which a pattern has to repeat to be found; it has to do so three times
 
 
 def is_channels_last(units: Tensor) -> bool:
@@ -54,7 +54,8 @@ def grid_of(units: Tensor) -> list[Window | Pattern] | None:
 def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None:
     """Return what slides over a map so that line i reads the positions from ``lines[i][0]`` to ``lines[i][1]``.
 
-    A line that is not in ``lines`` reads nothing but padding. At the borders of the map a window may be cut off.
+    A line that is not in ``lines`` reads nothing but padding. At the borders of the map windows may be cut off, if
+    there is one that is not.
     """
     if not lines:
         return None
@@ -66,12 +67,15 @@ def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None
     starts, ends = {i: start for i, (start, _) in lines.items()}, {i: end for i, (_, end) in lines.items()}
     uncut_starts = {i: start for i, start in starts.items() if start > first}
     uncut_ends = {i: end for i, end in ends.items() if end < last}
-    for period in range(1, min(num_lines // 2, MAX_PERIOD) + 1):
-        for known_starts, known_ends in ((starts, ends), (uncut_starts, uncut_ends)):
+    known = [(starts, ends)]
+    if uncut_starts.keys() & uncut_ends.keys():
+        known.append((uncut_starts, uncut_ends))
+    for period in range(1, max(1, min(num_lines // 3, MAX_PERIOD)) + 1):
+        for known_starts, known_ends in known:
             pattern = repeated(known_starts, known_ends, period)
             if pattern and all(cut(pattern, i, first, last) == line for i, line in lines.items()):
-                (read, *more), advance = pattern
-                return pattern if more else Window(len(read), advance, -read[0])
+                read, advance = pattern.reads[0], pattern.advance
+                return pattern if period > 1 else Window(len(read), advance, -read[0])
     return None
 
 

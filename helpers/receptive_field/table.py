@@ -94,10 +94,11 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     tracer = Tracer(network, on_call, on_step, rewritten)
     tracer.follow(torch.ones(2, *input_size), image(2, *input_size))  # two images: one might be squeezed away
     if not rows or tracer.reached & uncounted.keys():  # what comes last has no row: it is taken for a vector
-        state = tracer.seen[waiting[-1].output] if waiting else None
-        if not state or not state.has_images_first:
-            name = waiting[-1].name if waiting else type(model).__name__
-            raise ValueError(f"{name} cannot be followed: its output is not one tensor for each image, or has no image")
+        if not waiting:
+            raise ValueError(f"{type(model).__name__} cannot be followed: none of its operations reads the image")
+        state = tracer.seen[waiting[-1].output]
+        if not state.has_images_first:
+            raise ValueError(f"{waiting[-1].name} cannot be followed: its output is not a tensor for each image")
         params = sum(uncounted.pop(path) for path in waiting[-1].params & uncounted.keys())
         rows.append(_row(waiting, state, params, False))
     if uncounted:
@@ -202,6 +203,10 @@ def _sum(rows: Sequence[Row]) -> Row:
 @torch.inference_mode(False)
 def _network(model: nn.Module, input_size: Sequence[int], dtype: torch.dtype) -> nn.Module:
     """Return a copy of ``model`` that can be run on the CPU in ``dtype``, in evaluation mode."""
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = path or type(model).__name__
+            raise ValueError(f"{name} is compiled by torch.jit, which hides its operations: give what it was made of")
     network = copy_of(model).cpu().eval()  # on the CPU first: a device may lack the type
     initialise(network, torch.zeros(2, *input_size))
     return network.to(dtype).requires_grad_(False)

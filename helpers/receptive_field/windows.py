@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Sequence
-from math import gcd, nan
+from fractions import Fraction
+from math import floor, gcd, nan
 
 import torch
 from torch import Tensor
@@ -60,35 +61,32 @@ def transposed_convolution(given: dict, axis: int, length: int, out: int) -> Pat
     return Pattern(reads, 1)
 
 
-def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Pattern | None:
-    """What an interpolation should read, by the ratio of the sizes: the positions around unit i's place in the input.
+def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
+    """What an interpolation reads where nothing is rounded: the positions around the place of unit i in the input.
 
-    What it does read, at the borders and where torch rounds, tells ``interpolated``; None where that follows no ratio.
+    What it does read, ``interpolated`` tells.
     """
-    mode = given.get("mode", "nearest")
+    mode, factor = given.get("mode", "nearest"), given.get("scale_factor")
     if length == 1:
         return Window(1, stride=0)  # all units see the same
-    if length == out:
-        return Window(1)
     if mode == "area":
         return adaptive_pooling(given, axis, length, out)
-    steps, parts = length, out
+    jump = Fraction(length, out)  # in positions of the input
+    if factor is not None and not given.get("recompute_scale_factor"):
+        jump = 1 / Fraction(along(factor, axis)).limit_denominator(1000)
+    shift = Fraction(0)  # of unit 0
     if given.get("align_corners"):
-        steps, parts = length - 1, max(out - 1, 1)
-    shared = gcd(steps, parts)
+        jump = Fraction(length - 1, max(out - 1, 1))
+    elif mode == "nearest-exact":
+        shift = jump / 2
+    elif mode != "nearest":
+        shift = (jump - 1) / 2
+    before, after = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}.get(mode, (0, 1))
     reads = []
-    for unit in range(parts // shared):
-        if mode == "nearest":
-            place = unit * length // out
-        elif mode == "nearest-exact":
-            place = (2 * unit + 1) * length // (2 * out)
-        elif given.get("align_corners"):
-            place = unit * steps // parts
-        else:
-            place = ((2 * unit + 1) * length - out) // (2 * out)
-        more = {"nearest": (0, 1), "nearest-exact": (0, 1), "bicubic": (-1, 3)}.get(mode, (0, 2))
-        reads.append(range(place + more[0], place + more[1]))
-    return Pattern(reads, steps // shared)
+    for unit in range(jump.denominator):
+        place = floor(unit * jump + shift)
+        reads.append(range(place - before, place + after + 1))
+    return Pattern(reads, jump.numerator)
 
 
 def interpolated(given: dict, axis: int, length: int, out: int, axes: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.utils._pytree import tree_leaves
 
 Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
@@ -22,9 +22,11 @@ def copy_of(model: nn.Module) -> nn.Module:
     """
     model = _unwrapped(model)
     tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    computed = {id(value): value.detach().clone() for value in tensors if not value.is_leaf}  # by weight_norm
+    copied = {id(value): value.detach().clone() for value in tensors if not value.is_leaf}  # computed by weight_norm
+    for buffer in filter(is_lazy, model.buffers()):
+        copied[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)
     try:
-        duplicate = copy.deepcopy(model, computed)
+        duplicate = copy.deepcopy(model, copied)
     except Exception as error:
         raise ValueError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     for module in duplicate.modules():
