@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-DATA = Path(__file__).resolve().parent / "data"
+from helpers import ROOT
+
+DATA = ROOT / "data"
 RUNS = Path("runs")
 RECIPE_NAMES = ("assignment", "sprint", "target", "best")  # spelled out so that --help needs no torch; a test compares
 
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         threads=options.threads,
         checkpoint=options.results / "checkpoint.pt",
         resume=options.resume,
-        progress=Progress(recipe.num_epochs, len(train.labels)),
+        progress=Progress(recipe.num_epochs, len(train)),
     )
     save_figure(plot_history(history), options.results / "results.png")
     atomic_write(options.results / "history.json", json.dumps(history.as_dict(), indent=1) + "\n")

@@ -1,5 +1,7 @@
 """What happens inside a model, what a trained one gets wrong, and how it fares on digits it was not made for."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -129,4 +131,4 @@ def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
         "blurred (sigma 1.5 pixels)": TF.gaussian_blur(images, [9, 9], [1.5, 1.5]),
         "noisy (sigma 64 of 255)": (images + noise).clamp(0, 255),
     }
-    return {name: Split(pixels.to(torch.uint8).squeeze(1), test.labels) for name, pixels in changed.items()}
+    return {name: replace(test, images=pixels.to(torch.uint8).squeeze(1)) for name, pixels in changed.items()}

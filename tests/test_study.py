@@ -41,14 +41,9 @@ def test_interval_by_hand() -> None:
     assert result["n"] == 3
     assert result["mean"] == pytest.approx(0.6)
     assert result["sd"] == pytest.approx(0.1)
-    assert result["half_width"] == pytest.approx(4.303 * 0.1 / math.sqrt(3))
-    with pytest.raises(ValueError, match="1 values: give 2 to 31 seeds"):
+    assert result["half_width"] == pytest.approx(4.303 * 0.1 / math.sqrt(3), rel=1e-4)
+    with pytest.raises(ValueError, match="give at least 2 seeds"):
         interval([0.5])
-    with pytest.raises(ValueError, match="32 values: give 2 to 31 seeds"):
-        interval([0.5] * 32)
-    pair, most = interval([0.5, 0.7]), interval([0.5] * 30 + [0.7])
-    assert pair["half_width"] == pytest.approx(12.706 * 0.1)
-    assert most["half_width"] == pytest.approx(2.042 * 0.2 / 31)  # the standard deviation is 0.2 / sqrt(31)
 
 
 def record(variant: str, seed: int, *accuracies: float) -> dict:

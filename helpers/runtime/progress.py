@@ -2,10 +2,13 @@
 
 import io
 import sys
+from contextlib import nullcontext
 
 from tqdm import tqdm
 
 from helpers.runtime.history import History
+
+SLOW, SLOW_SECONDS = 3.0, 1.0  # an epoch is slow at so many times the fastest so far, and not below so many seconds
 
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'train acc':>9}  {'test loss':>9}  {'test acc':>8}  {'seconds':>7}"
 
@@ -51,7 +54,7 @@ class Progress:
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
         self.num_epochs, self.num_images, self.finished = num_epochs, num_images, 0
-        self.in_notebook = runs_in_notebook()
+        self.in_notebook, self.slowness_told = runs_in_notebook(), False
         self.note = print if self.in_notebook else tqdm.write  # a line; the latter keeps a terminal's bar in its place
 
     def __enter__(self) -> "Progress":
@@ -75,3 +78,32 @@ class Progress:
         """Print the row of the epoch that has just finished."""
         self.finished = history.num_epochs
         self.note(row(history, self.finished - 1))
+        if not self.slowness_told and is_slow(history.seconds):
+            self.slowness_told = True  # those who share a machine need not be told after each epoch
+            self.note(slowness(history.seconds))
+
+
+class Silent(nullcontext):
+    """Progress that shows nothing."""
+
+    finished = 0
+
+    def note(self, line: str) -> None: ...
+
+    def update(self, num_images: int, loss: float, accuracy: float) -> None: ...
+
+    def epoch(self, history: History) -> None: ...
+
+
+def is_slow(seconds: list[float]) -> bool:
+    """Tell whether the last epoch took several times as long as the fastest."""
+    return seconds[-1] > SLOW * min(seconds) and seconds[-1] >= SLOW_SECONDS
+
+
+def slowness(seconds: list[float]) -> str:
+    """Return why the last epoch may have taken so long, and what to do."""
+    ratio = seconds[-1] / min(seconds)
+    return (
+        f"epoch {len(seconds)} took {ratio:.1f} times as long as the fastest: something else may be using "
+        "this machine's cores; end it, or stop this run and resume it with one thread"
+    )
