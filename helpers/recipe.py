@@ -1,4 +1,4 @@
-"""Recipes: every setting of a run in one place, and the four that this project trains."""
+"""Recipes: all settings of a run in one place, and the four recipes of this project."""
 
 import json
 from dataclasses import asdict, dataclass, field

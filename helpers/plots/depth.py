@@ -8,7 +8,7 @@ from torch import Tensor
 from helpers.plots.figure import new_figure
 
 STYLES = ({"color": "tab:blue", "marker": "o"}, {"color": "tab:orange", "marker": "s"})  # told apart in grey, too
-GOOD_UPDATE = 1e-3  # of a weight's size in a step: far more shakes a layer, far less leaves it as it was drawn
+GOOD_UPDATE = 1e-3  # of a weight's size in a step: far more is unstable, far less hardly learns
 LEAST_OUTPUT = 5e-5  # the lower end of the axis: what batch norm centres has a mean far below
 
 Outputs = Mapping[str, Tensor]  # of a layer by its name, as ``inspection.layer_outputs`` returns them
