@@ -22,6 +22,26 @@ def read_json(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def networks_by_rate(summary: dict[str, dict]) -> dict[str, dict[float, dict]]:
+    """Return a study of learning rates by network and rate; its variants are called ``NETWORK, lr RATE``."""
+    networks: dict[str, dict[float, dict]] = {}
+    for variant, values in summary.items():
+        network, _, rate = variant.rpartition(", lr ")
+        networks.setdefault(network, {})[float(rate)] = values
+    return {network: dict(sorted(rates.items())) for network, rates in networks.items()}
+
+
+def rates_table(summary: dict[str, dict]) -> str:
+    """Return a study of learning rates as a Markdown table: a row for each rate, a column for each network."""
+    networks = networks_by_rate(summary)
+    rates = sorted({rate for cells in networks.values() for rate in cells})
+    rows = []
+    for rate in rates:
+        cells = [cells[rate] for cells in networks.values()]
+        rows.append([f"{rate:g}", *(f"{percent(cell['final'])} (n = {cell['final']['n']})" for cell in cells)])
+    return markdown_table(["learning rate", *networks], rows)
+
+
 def study_of(recipe: str) -> dict[str, Any]:
     """Return summary and runs of the seeds that a recipe was trained with. Raises ``KeyError`` where there are none."""
     study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
@@ -80,7 +100,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
 
 
 def summarise_study(records: list[dict]) -> dict[str, dict]:
-    """Return for each variant its final and best test accuracy, its final train accuracy, and the paired difference.
+    """Return for each variant its final and best test accuracy, its number of failures, and the paired difference.
 
     The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
     Where the runs recorded them, the accuracies on distorted test images follow. In a study on validation images
@@ -96,7 +116,7 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
         summary[variant] = {
             "final": interval(list(final.values())),
             "best": interval([max(run["test_accuracy"]) for run in runs.values()]),
-            "train": interval([run["train_accuracy"][-1] for run in runs.values()]),
+            "failures": sum("failure" in run for run in runs.values()),
         }
         records = list(runs.values())
         if all("distorted" in run for run in records):

@@ -16,7 +16,7 @@ from torch import nn
 
 from conftest import ROOT, Splits, head
 from evidence.candidates import SPRINT_CANDIDATES
-from evidence.study import STUDIES, Study, do_share, main, read_records, run
+from evidence.study import STUDIES, Study, do_share, main, read_records, record_of_run
 from helpers.data import Batches, Split
 from helpers.inspection import distortions
 from helpers.plots import plot_intervals
@@ -106,7 +106,7 @@ def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, m
     runs = TINY_STUDY.runs()
     assert [(record["variant"], record["seed"]) for record in first] == [(name, recipe.seed) for name, recipe in runs]
     for record, (name, recipe) in zip(first, runs, strict=True):  # each depends on its recipe and seed alone
-        alone = run(TINY_STUDY, name, recipe, head(mnist[0], 500), head(mnist[1], 200), "cpu")
+        alone = record_of_run(TINY_STUDY, name, recipe, head(mnist[0], 500), head(mnist[1], 200), "cpu")
         assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
 
     (tmp_path / "study.json").unlink()
@@ -165,7 +165,9 @@ def test_the_documented_command_without_options_and_once_more(
     variants = {"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}
     candidates = Study(variants, 2, held_out=100)
     for record, (name, recipe) in zip(records, candidates.runs(), strict=True):
-        alone = run(candidates, name, recipe, head(mnist[0], 300), head(mnist[1], 0), "cpu")  # no test image is seen
+        alone = record_of_run(
+            candidates, name, recipe, head(mnist[0], 300), head(mnist[1], 0), "cpu"
+        )  # no test image is seen
         assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
     shutil.rmtree(tmp_path / "results" / "runs")
     printed, again = study("tiny candidates")
@@ -183,7 +185,7 @@ def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, m
 
     monkeypatch.setattr("evidence.study.fit", learn_at_once)
     train, recipe = head(mnist[0], 700), RECIPES["sprint"]
-    done = run(Study({"plain": recipe}, 1, held_out=200), "plain", recipe, train, None, "cpu")
+    done = record_of_run(Study({"plain": recipe}, 1, held_out=200), "plain", recipe, train, None, "cpu")
     ((rest, held_out),) = seen
     model = recipe.model()
     load_weights(model, weights)

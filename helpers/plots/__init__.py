@@ -7,7 +7,7 @@ from helpers.plots.fields import plot_effective_field, plot_receptive_fields
 from helpers.plots.figure import TEST_COLOUR, new_figure, save_figure
 from helpers.plots.inside import plot_journey, plot_strongest
 from helpers.plots.predictions import plot_predictions
-from helpers.plots.studies import plot_intervals
+from helpers.plots.studies import plot_intervals, plot_rates
 from helpers.plots.text import Table as table
 from helpers.plots.text import approximate, compare, show_source
 from helpers.plots.training import plot_history
@@ -27,6 +27,7 @@ __all__ = [
     "plot_journey",
     "plot_mistakes",
     "plot_predictions",
+    "plot_rates",
     "plot_receptive_fields",
     "plot_strongest",
     "save_figure",
