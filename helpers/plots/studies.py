@@ -29,8 +29,8 @@ def plot_intervals(summary: dict[str, dict]) -> Figure:
 def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float = 0.97) -> Figure:
     """Return final test accuracies against the learning rate, a line for each network, with 95% intervals.
 
-    ``networks`` is what ``results.networks_by_rate`` returned. The right panel shows accuracies from ``closer_from`` on.
-    A cross marks a rate at which no run kept a finite loss.
+    ``networks`` is what ``results.networks_by_rate`` returned. The right panel shows those above ``closer_from``. A cross
+    marks a rate at which no run kept a finite loss.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
@@ -41,9 +41,8 @@ def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float 
             widths = [final["half_width"] for final in finals]
             line = axes.errorbar(list(cells), means, yerr=widths, label=name, marker=marker, markersize=5, capsize=4)
             lost = [rate for rate, cell in cells.items() if cell["failures"] == cell["final"]["n"]]
-            axes.plot(
-                lost, [cells[rate]["final"]["mean"] for rate in lost], "x", color=line[0].get_color(), markersize=10
-            )
+            heights = [cells[rate]["final"]["mean"] for rate in lost]
+            axes.plot(lost, heights, "x", color=line[0].get_color(), markersize=10)
         axes.set_xscale("log")
         axes.set_xlabel("learning rate")
         axes.grid(alpha=0.3)
