@@ -29,8 +29,8 @@ def plot_intervals(summary: dict[str, dict]) -> Figure:
 def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float = 0.97) -> Figure:
     """Return final test accuracies against the learning rate, a line for each network, with 95% intervals.
 
-    ``networks`` is what ``results.networks_by_rate`` returned. The right panel shows those above ``closer_from``. A cross
-    marks a rate at which no run kept a finite loss.
+    ``networks`` is what ``results.networks_by_rate`` returned. The right panel shows those above ``closer_from``. A
+    cross marks a rate at which no run kept a finite loss.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
