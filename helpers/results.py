@@ -84,7 +84,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
     """
     try:
         study = study_of(recipe)
-    except KeyError:
+    except (KeyError, OSError, ValueError):  # none of this recipe, or no readable file of studies
         return f"{accuracy:.2%}; other seeds of this recipe were not studied"
     final = study["summary"]["final"]
     low, high = prediction_interval(final)
@@ -92,7 +92,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
         f"95% of seeds of this recipe fall between {low:.2%} and {high:.2%} (mean of {final['n']}: {final['mean']:.2%})"
     )
     studied = study["runs"][0]["recipe"]
-    changed = [f"{name} {value}" for name, value in settings.items() if name != "seed" and value != studied[name]]
+    changed = [f"{name} {value}" for name, value in settings.items() if name != "seed" and value != studied.get(name)]
     if changed:
         return f"{accuracy:.2%} with {', '.join(changed)}; as it stands, {fall}"
     where = "as yours does" if low <= accuracy <= high else "yours does not: one in twenty does not either"
