@@ -101,7 +101,6 @@ def studies() -> str:
         "chosen on training images that were held out, drawn anew for each seed. Few of the differences below are "
         "larger than what seeds differ by:",
         *(search(title, table) for title, table in read_json("search").items()),
-        candidates("sprint", study["sprint candidates"]["summary"]),
         f"Made on {versions}.",
     ]
     return "\n\n".join(parts)
@@ -133,13 +132,6 @@ def search(title: str, table: dict) -> str:
         rows.append([name, len(accuracies), f"{statistics.fmean(accuracies):.2f}%", each])
     summary = f"<summary>{title}: {held_out:,} images held out, {trained_on:,} to learn from</summary>"
     return f"<details>{summary}\n\n" + markdown_table(["variant", "n", "mean", "each seed"], rows) + "\n\n</details>"
-
-
-def candidates(name: str, summary: dict[str, dict]) -> str:
-    """Return table and figure of the candidates for a recipe, folded away."""
-    picture = f"![Validation accuracies of the candidates for {name}](results/{name}-candidates.png)"
-    title = f"<summary>The candidates for <em>{name}</em>, on validation images</summary>"
-    return f"<details>{title}\n\n{study_table(summary)}\n\n{picture}\n\n</details>"
 
 
 def files() -> str:

@@ -57,7 +57,6 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/runtime/run.py": "training survival threads",
     "helpers/receptive_field": "receptive_field layer_operations summary",
     "evidence/benchmark": "benchmarks",
-    "evidence/candidates.py": "study",
     "helpers/results.py": "script readme",
     "ERAV4S5CNNwithBN.py": "script survival",
 }

@@ -15,7 +15,6 @@ import torch.distributed as dist
 from torch import nn
 
 from conftest import ROOT, Splits, head
-from evidence.candidates import SPRINT_CANDIDATES
 from evidence.study import STUDIES, Study, do_share, main, read_records, record_of_run
 from helpers.data import Batches, Split
 from helpers.inspection import distortions
@@ -230,7 +229,6 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
 def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_on(title: str) -> None:
     runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]["runs"]
     num_images = STUDIES[title].held_out or 10_000
-    assert bool(STUDIES[title].held_out) == ("candidates" in title)
     hits = [
         accuracy * num_images
         for run in runs
@@ -238,22 +236,6 @@ def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_
     ]
     assert hits == pytest.approx([round(number) for number in hits], abs=1e-2)
     assert num_images == 10_000 or any(number % 2 for number in map(round, hits))  # of no fewer images
-
-
-def test_the_sprint_is_the_best_candidate_on_validation_images() -> None:
-    summary = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))["sprint candidates"]["summary"]
-    means = {variant: values["final"]["mean"] for variant, values in summary.items()}
-    assert RECIPES["sprint"] == SPRINT_CANDIDATES[max(means, key=means.get)]
-
-
-def test_the_candidates_are_what_they_are_called() -> None:
-    assert len(set(SPRINT_CANDIDATES.values())) == len(SPRINT_CANDIDATES)
-    for name, recipe in SPRINT_CANDIDATES.items():
-        assert recipe.optimizer == name.split(",")[0].lower()
-    smooth = {name: recipe.label_smoothing for name, recipe in SPRINT_CANDIDATES.items()}
-    assert smooth == {
-        "AdamW": 0, "AdamW, smooth labels": 0.05, "AdamW, smoother labels": 0.1, "SGD, smooth labels": 0.05
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
