@@ -98,6 +98,27 @@ def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> fl
 
 
 @torch.no_grad()
+def answers_in_batches(
+    model: nn.Module, split: Split, index: int, batch_size: int, num_batches: int, seed: int = 0
+) -> list[float]:
+    """Return the probability of the right digit for one image of ``split`` in train mode, once for each batch.
+
+    In every batch the image is among ``batch_size`` - 1 others, drawn anew. Dropout is off, so that only batch norm
+    makes a difference. A copy is run: running statistics and random state stay as they are.
+    """
+    copied, generator = copy_of(model).cpu().train(), torch.Generator().manual_seed(seed)
+    for module in copied.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    batches, answers = Batches(split), []
+    for _ in range(num_batches):
+        others = torch.randperm(len(split), generator=generator)[: batch_size - 1]
+        images, _ = batches.load(torch.cat([torch.tensor([index]), others]))
+        answers.append(copied(images)[0, split.labels[index]].exp().item())
+    return answers
+
+
+@torch.no_grad()
 def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -> list[list[Tensor]]:
     """Return for each channel of ``stage`` the ``number`` image patches to which it responds most strongly.
 

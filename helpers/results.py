@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from scipy.special import stdtrit
+from torch import nn
 
 from helpers import ROOT
+from helpers.runtime.files import load_weights
 from helpers.runtime.markdown import markdown_table
 
 RESULTS = ROOT / "results"
@@ -40,6 +42,20 @@ def rates_table(summary: dict[str, dict]) -> str:
         cells = [cells[rate] for cells in networks.values()]
         rows.append([f"{rate:g}", *(f"{percent(cell['final'])} (n = {cell['final']['n']})" for cell in cells)])
     return markdown_table(["learning rate", *networks], rows)
+
+
+def load_committed_weights(model: nn.Module, recipe: str) -> bool:
+    """Load the weights of the committed run of ``recipe`` into ``model``, and return True.
+
+    Where they are those of another network, ``model`` stays as it is: one line says so, and False is returned.
+    """
+    path = RESULTS / recipe / "model.pt"
+    try:
+        load_weights(model, path)
+    except ValueError:
+        print(f"results/{recipe}/model.pt is of another network: what follows shows yours, untrained")
+        return False
+    return True
 
 
 def study_of(recipe: str) -> dict[str, Any]:
