@@ -61,6 +61,17 @@ def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return outputs
 
 
+@torch.no_grad()
+def layer_input(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """Return what reaches the submodule ``layer`` for ``images`` ``(B, 1, H, W)``; run as by ``layer_outputs``."""
+    inputs: list[Tensor] = []
+    duplicate = copy_of(model)
+    duplicate.get_submodule(layer).register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
+    with random_state_kept(images.device):
+        duplicate(images)
+    return inputs[0]
+
+
 def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str, float]:
     """Train for ``num_steps`` steps; return the size of an update relative to that of the weights, by stage.
 

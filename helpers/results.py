@@ -65,9 +65,9 @@ def study_of(recipe: str) -> dict[str, Any]:
     return {"summary": study["summary"][recipe], "runs": runs}
 
 
-def sturdiness_of(recipe: str) -> dict[str, Any]:
-    """Return the summary of the seeds of this recipe that were tested on distorted images, too."""
-    return read_json("study")["assignment" if recipe == "assignment" else "recipes"]["summary"][recipe]
+def seeds_that_reach(accuracy: float, recipe: str) -> int:
+    """Return how many seeds of this recipe had at least this test accuracy (a fraction) after their last epoch."""
+    return sum(run["test_accuracy"][-1] >= accuracy for run in study_of(recipe)["runs"])
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
