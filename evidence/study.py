@@ -20,9 +20,9 @@ from torch.distributed.run import main as torchrun
 
 from helpers.data import Batches, Split, load_mnist
 from helpers.inspection import distortions
-from helpers.plots import plot_intervals, save_figure
+from helpers.plots import plot_intervals, plot_rates, save_figure
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
-from helpers.results import study_table, summarise_study
+from helpers.results import networks_by_rate, study_table, summarise_study
 from helpers.runtime.console import suit_any_console
 from helpers.runtime.device import choose_device
 from helpers.runtime.files import atomic_write
@@ -189,7 +189,8 @@ def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -
         summary = summarise_study(records)
         studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}  # others may have ended
         atomic_write(path, json.dumps(studies) + "\n")
-        save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
+        figure = plot_rates(networks_by_rate(summary)) if options.study == "sensitivity" else plot_intervals(summary)
+        save_figure(figure, options.results / f"{options.study.replace(' ', '-')}.png")
         print(study_table(summary))
     dist.destroy_process_group()
 
