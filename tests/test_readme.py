@@ -96,9 +96,7 @@ def test_one_command_sets_the_repository_in_all_files(fork: Path) -> None:
         text = (fork / name).read_text(encoding="utf-8")
         assert f"https://colab.research.google.com/github/{place}" in text
         assert before["repository"].removeprefix(readme.HOSTS) not in text
-    assert '"https://github.com/someone/their-fork"' in (fork / readme.NOTEBOOK).read_text(encoding="utf-8").replace(
-        "\\", ""
-    )
+    assert 'https://github.com/someone/their-fork\\")' in (fork / readme.NOTEBOOK).read_text(encoding="utf-8")
     assert readme.addresses(fork) == {
         "repository": "https://github.com/someone/their-fork",
         "notebook": f"https://github.com/{place}",
