@@ -440,6 +440,29 @@ def test_a_recipe_draws_the_weights_of_its_seed() -> None:
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
+def test_networks_of_one_seed_start_from_the_same_weights_in_all_layers_that_they_share() -> None:
+    weights = [
+        replace(Recipe(), seed=3, **changes).model().state_dict()
+        for changes in ({}, {"batch_norm": "none"}, {"batch_norm": "before"}, {"dropout": 0.0})
+    ]
+    names = [name for name in weights[1] if name.endswith("0.weight") or name.startswith("fc")]
+    assert len(names) == 7 + 2 and "conv7.0.bias" in weights[1]
+    for name in names:
+        assert all(torch.equal(weights[0][name], others[name]) for others in weights[1:])
+    assert not torch.equal(weights[0]["conv5.0.weight"].flatten()[:100], weights[0]["conv7.0.weight"].flatten()[:100])
+
+
+def test_initial_weights_are_drawn_as_their_sources_say() -> None:
+    he = [Recipe(initial_weights="he", batch_norm="none", seed=seed).model().state_dict() for seed in range(20)]
+    usual = [Recipe(batch_norm="none", seed=seed).model().state_dict() for seed in range(20)]
+    for name, inputs in {"conv2.0": 8 * 9, "conv4.0": 32 * 9, "fc": 288}.items():
+        drawn = torch.cat([weights[f"{name}.weight"].flatten() for weights in he])
+        assert drawn.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.03) and abs(drawn.mean()) < 0.01
+        assert not any(weights[f"{name}.bias"].any() for weights in he)
+        bounded = torch.cat([weights[f"{name}.weight"].flatten() for weights in usual])
+        assert bounded.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)  # PyTorch's documentation
+
+
 def test_all_but_one_image_can_be_held_out() -> None:
     split = Split(images(), LABELS)
     for number in (1, 3):

@@ -19,8 +19,8 @@ from evidence.study import STUDIES, Study, do_share, main, read_records, record_
 from helpers.data import Batches, Split
 from helpers.inspection import distortions
 from helpers.plots import plot_intervals
-from helpers.recipe import RECIPES
-from helpers.results import findings, interval, study_table, summarise_study
+from helpers.recipe import RECIPES, Recipe
+from helpers.results import findings, interval, networks_by_rate, rates_table, study_table, summarise_study
 from helpers.runtime.files import atomic_write, load_weights
 from helpers.runtime.history import History
 from helpers.training import evaluate
@@ -199,6 +199,33 @@ def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, m
     assert pixels[0] == pixels[1]
 
 
+def test_a_run_that_breaks_down_is_a_result(mnist: Splits) -> None:
+    broken = Recipe(num_epochs=3, batch_size=50, lr=99.0, batch_norm="none", dropout=0.0)
+    test = head(mnist[1], 100)
+    done = record_of_run(Study({"broken": broken}, 1), "broken", broken, head(mnist[0], 700), test, "cpu")
+    assert "loss" in done["failure"] and len(done["train_loss"]) < 3
+    says_nought = (test.labels == 0).double().mean().item()  # what a network of NaN answers
+    assert done["test_accuracy"][-1] == pytest.approx(says_nought) and done["recipe"]["lr"] == 99.0
+    summary = summarise_study([done, {**done, "seed": 2}])
+    assert summary["broken"]["failures"] == 2 and summary["broken"]["final"]["mean"] == pytest.approx(says_nought)
+
+
+def test_a_study_of_rates_is_told_by_network_and_rate() -> None:
+    records = [
+        record(f"{network}, lr {rate}", seed, 0.5, accuracy)
+        for network, rate, accuracy in (("with", "0.1", 0.9), ("with", "0.001", 0.8), ("none, He", "0.1", 0.1))
+        for seed in (1, 2)
+    ]
+    networks = networks_by_rate(summarise_study(records))
+    assert {name: list(cells) for name, cells in networks.items()} == {"with": [0.001, 0.1], "none, He": [0.1]}
+    assert networks["with"][0.1]["final"]["mean"] == 0.9
+    table = rates_table(
+        summarise_study(records[:4] + [{**r, "variant": r["variant"].replace("with", "none")} for r in records[:4]])
+    )
+    (row,) = [line for line in table.splitlines() if line.startswith("| 0.001")]
+    assert row.count("80.00%") == 2 and row.count("n = 2") == 2
+
+
 def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Splits
 ) -> None:
@@ -221,8 +248,19 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
     assert [(record["variant"], record["seed"]) for record in content["runs"]] == [(n, r.seed) for n, r in runs]
     for record, (_, recipe) in zip(content["runs"], runs, strict=True):
         assert record["recipe"] == json.loads(json.dumps(asdict(recipe)))
-        assert len(record["test_accuracy"]) == recipe.num_epochs
+        assert len(record["test_accuracy"]) == recipe.num_epochs or "failure" in record
     assert content["summary"] == json.loads(json.dumps(summarise_study(content["runs"])))
+
+
+def test_a_recipe_has_one_number_in_all_studies() -> None:
+    studies = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))
+    finals: dict[str, set[tuple[float, ...]]] = {}
+    for study in studies.values():
+        for variant, values in study["summary"].items():
+            (recipe, *_) = [run["recipe"] for run in study["runs"] if run["variant"] == variant]
+            key = json.dumps({**recipe, "seed": None}, sort_keys=True)
+            finals.setdefault(key, set()).add(tuple(values["final"].values()))
+    assert len(finals) > 20 and all(len(numbers) == 1 for numbers in finals.values())
 
 
 @pytest.mark.parametrize("title", STUDIES)
