@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from helpers.page import PAGE, PICTURE
+from helpers.results import RESULTS
 from helpers.runtime.files import atomic_write
+
+PAGE, PICTURE = RESULTS / "page.html", RESULTS / "page.png"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # a container's user, who has no sandbox
