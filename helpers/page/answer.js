@@ -4,7 +4,7 @@
 
 let prepared = null; // {pixels, cut, scaled} as toMnist gives it, {pixels, digit} for a test digit; null when blank
 let result = null; // what forward returns for it
-let waiting = false; // for the next frame, which brings a new answer
+let waiting = false; // whether the drawing has changed and the next frame will answer it
 
 // Whose statistics batch norm can use: `others` are the other images of the batch, null if it uses the stored ones.
 const STATISTICS = {
@@ -27,20 +27,20 @@ const STATISTICS = {
 
 /** Answer with the next frame: a fast pen moves several times before it. */
 function answerSoon() {
-  if (!waiting) requestAnimationFrame(answerDrawing);
+  if (!waiting) requestAnimationFrame(() => waiting && answerDrawing());
   waiting = true;
 }
 
 /** Show the answer to the drawing as it is now; return the 784 pixels that went in. */
 function answerDrawing() {
-  waiting = false;
   return answer(null);
 }
 
-/** Show the answer to a test digit, or, if there is none, to the drawing; return the 784 pixels that went in. */
-function answer(digit) {
+/** Show the answer to what is prepared, or, if nothing is, to the drawing; return the 784 pixels that went in. */
+function answer(known) {
   const start = performance.now();
-  prepared = digit || toMnist(greyLevels(pad));
+  waiting = false;
+  prepared = known || toMnist(greyLevels(pad));
   const pixels = prepared === null ? new Array(SIDE * SIDE).fill(0) : prepared.pixels;
   result = forward(pixels, STATISTICS[element("statistics").value].others());
   paintGrey(element("seen"), pixels);
@@ -88,7 +88,7 @@ function explainStatistics() {
 /** Answer once more, by what batch norm is to use from now on. */
 function changeStatistics() {
   explainStatistics();
-  answer(prepared !== null && prepared.digit ? prepared : null);
+  answer(prepared);
   sayAnswer();
 }
 
