@@ -93,10 +93,9 @@ def show(page: str | Path, picture: str | Path) -> None:
 
 
 def _stage(row: Row) -> dict:
-    """Return a row of the layer table for the page, with the pixels that each row and each column of units sees.
+    """Return a row of the layer table for the page. Unit ``(i, j)`` sees ``rows[i]`` and ``columns[j]`` of the image.
 
-    That is enough: in the layers that the page knows, what a unit sees spans the rows of its row and the columns of
-    its column.
+    For in the layers that the page knows, all units of a row see the same rows, and all of a column the same columns.
     """
     channels, height, width = (*row.output_shape, 1, 1)[:3]
     boxes = [[row.box((i, j)) for j in range(width)] for i in range(height)]
