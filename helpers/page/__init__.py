@@ -100,7 +100,9 @@ def _stage(row: Row) -> dict:
     channels, height, width = (*row.output_shape, 1, 1)[:3]
     boxes = [[row.box((i, j)) for j in range(width)] for i in range(height)]
     if any(box is None for line in boxes for box in line):
-        raise ValueError(f"the page cannot show {row.name}: some of its units see only padding, so give it less")
+        raise ValueError(
+            f"the page cannot show layer {row.name}: some of its units see only padding, give it less padding"
+        )
     return {
         "name": row.name,
         "operation": row.operation,

@@ -55,13 +55,11 @@ def layers_in_order(model: nn.Module, table: Sequence[Row], images: Tensor) -> l
             x = module(x)
     x = x.flatten(1)
     if x.shape != answers.shape or not torch.allclose(x.log_softmax(1), answers.log_softmax(1), atol=1e-4):
-        functions = ", ".join(row.name for row in table if row.name not in modules)
-        reason = f"its layers, run one after another, do not give its answer (beside them it calls: {functions or '-'})"
+        functions = ", ".join(row.name for row in table if row.name not in modules) or "no functions"
+        reason = f"its layers, run one after another, do not give its answer (beside them it calls {functions})"
         raise ValueError(f"the page cannot show this network: {reason}")
     if x.shape[1] != NUM_DIGITS:
-        raise ValueError(
-            f"the page cannot show this network: it has {x.shape[1]} outputs, not one for each of ten digits"
-        )
+        raise ValueError(f"the page cannot show this network: it has {x.shape[1]} outputs, not {NUM_DIGITS}")
     return layers
 
 
@@ -70,14 +68,12 @@ def _settings(name: str, module: nn.Module) -> dict:
     kind = type(module)
     if kind not in SETTINGS:
         known = ", ".join(known.__name__ for known in (*SETTINGS, *NOT_NEEDED))
-        raise ValueError(f"the page cannot show {name}: {kind.__name__} is none of the layers that it knows ({known})")
+        raise ValueError(f"the page cannot show layer {name}: {kind.__name__} is none of those it knows ({known})")
     for setting, value in FIXED.get(kind, {}).items():
         actual = getattr(module, setting)
         if actual != value:
-            raise ValueError(
-                f"the page cannot show {name}: its {setting} is {actual}, and the page knows {value} alone"
-            )
+            raise ValueError(f"the page cannot show layer {name}: {setting} is {actual}, and it knows {value} only")
     settings = {setting: getattr(module, setting) for setting in SETTINGS[kind]}
     if isinstance(settings.get("padding"), str):
-        raise ValueError(f"the page cannot show {name}: its padding is {module.padding!r}, give it in pixels")
+        raise ValueError(f"the page cannot show layer {name}: padding is {module.padding!r}, give it in pixels")
     return {setting: [value, value] if isinstance(value, int) else value for setting, value in settings.items()}
