@@ -72,8 +72,10 @@ def _settings(name: str, module: nn.Module) -> dict:
     for setting, value in FIXED.get(kind, {}).items():
         actual = getattr(module, setting)
         if actual != value:
-            raise ValueError(f"the page cannot show layer {name}: {setting} is {actual}, and it knows {value} only")
+            raise ValueError(
+                f"the page cannot show layer {name}: its {setting} is {actual}, the page knows only {value}"
+            )
     settings = {setting: getattr(module, setting) for setting in SETTINGS[kind]}
     if isinstance(settings.get("padding"), str):
-        raise ValueError(f"the page cannot show layer {name}: padding is {module.padding!r}, give it in pixels")
+        raise ValueError(f"the page cannot show layer {name}: its padding is {module.padding!r}, give it in pixels")
     return {setting: [value, value] if isinstance(value, int) else value for setting, value in settings.items()}
