@@ -54,18 +54,18 @@ def check_choice(choose: Choose, data: Split) -> Result:
         name = _name_of(recipe)
         for split in (learned, measured):
             _check_split(split, labels)
-        history = fit(recipe.model(), learned, measured, recipe, device="cpu")
-        accuracy = history.test_accuracy[-1]
-        trials.append(
-            Trial(name, recipe.seed, frozenset(_images(learned)), frozenset(_images(measured)), accuracy),
-        )
+        images = frozenset(_images(learned)), frozenset(_images(measured))
+        _check_pair(images[0], images[1])
+        accuracy = fit(recipe.model(), learned, measured, recipe, device="cpu").test_accuracy[-1]
+        trials.append(Trial(name, recipe.seed, images[0], images[1], accuracy))
         return accuracy
 
     chosen = call("choose(train, recipes, score)", choose, train, dict(RECIPES), score)
     _check_trials(trials)
     means = _means_on_equal_terms(trials)
     if not isinstance(chosen, str) or chosen not in RECIPES:
-        raise NotYet(f"choose gives {described(chosen)}: give the name of a recipe, such as {next(iter(RECIPES))!r}.")
+        remedy = "does it end with return?" if chosen is None else f"return a name such as {next(iter(RECIPES))!r}."
+        raise NotYet(f"choose gives {described(chosen)}: {remedy}")
     best = max(means, key=means.get)
     if means[chosen] < means[best] - 1e-9:  # there may be a tie
         accuracies = f"{means[chosen]:.1%} against {means[best]:.1%}"
@@ -99,18 +99,21 @@ def _check_split(split: Split, labels: dict[bytes, int]) -> None:
         raise NotYet(f"{mistaken:,} of the images that score was given have another's label: reorder both alike.")
 
 
+def _check_pair(learned: frozenset[bytes], measured: frozenset[bytes]) -> None:
+    """Raise ``NotYet`` where an accuracy on the images ``measured`` would say nothing of new ones, or little."""
+    if overlap := len(learned & measured):
+        raise NotYet(f"{overlap:,} of the images that you measure on were learned from.")
+    if len(learned) < len(measured):
+        raise NotYet(
+            f"you learn from {len(learned):,} images and measure on {len(measured):,}: learn from the larger part, as "
+            "the recipe that you choose will learn from all."
+        )
+
+
 def _check_trials(trials: list[Trial]) -> None:
     """Raise ``NotYet`` where what was measured is worth nothing."""
     if missing := [name for name in RECIPES if name not in {trial.recipe for trial in trials}]:
         raise NotYet(f"{', '.join(missing)} was never scored.")
-    if overlap := max(len(trial.learned & trial.measured) for trial in trials):
-        raise NotYet(f"{overlap:,} of the images that you measure on were learned from.")
-    for trial in trials:
-        if len(trial.learned) < len(trial.measured):
-            raise NotYet(
-                f"you learn from {len(trial.learned):,} images and measure on {len(trial.measured):,}: learn from the "
-                "larger part, as the recipe that you choose will learn from all."
-            )
     measured = frozenset().union(*(trial.measured for trial in trials))
     if len(measured) < FEWEST_MEASURED:
         raise NotYet(f"you measure on {len(measured):,} images: one more that is right is {1 / len(measured):.0%}.")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ from helpers.training import evaluate, fit
 NUM_IMAGES = 16_000  # a quarter of them is held out: seconds instead of minutes
 EPOCH = replace(ASSIGNMENT, num_epochs=1, lr=0.01)  # ten times the assignment's rate, as there are few steps
 BATCH, CLASSES = 4, 10
+NEXT = "try one more layer, more channels, or a batch norm where there is none"
+LUCK = 0.005  # in accuracy: what another seed changes after so short an epoch
 
 
 def one_epoch(build: Callable[[], nn.Module], train: Split) -> tuple[nn.Module, Batches]:
@@ -48,8 +50,8 @@ def one_epoch(build: Callable[[], nn.Module], train: Split) -> tuple[nn.Module, 
 def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
     """Say whether ``network()`` reads digits after one epoch as well as the assignment's, with no more parameters.
 
-    Both learn from the same images of ``train``, and read the same that are held out. The layer table and both
-    networks' numbers are printed above the sentence.
+    Both learn from the same images of ``train``, and read the same that are held out; half a point less counts as
+    well. The layer table and both networks' numbers are printed above the sentence.
     """
     check_module_class(network, "MyNet")
     model = build_module(network)
@@ -65,7 +67,7 @@ def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
             f"an epoch of {name}, in batches of {EPOCH.batch_size} and a shorter last one,", one_epoch, network, train
         )
     )[1]
-    their_accuracy = evaluate(*one_epoch(Net, train))[1]
+    their_accuracy = accuracy_of_the_assignments(train)
     lines = [
         [name, f"{own:,}", f"≈ {own_accuracy:.2%}"],
         ["the assignment's", f"{theirs:,}", f"≈ {their_accuracy:.2%}"],
@@ -73,9 +75,15 @@ def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
     seen = "\n\n".join([table, markdown_table(["network", "parameters", "accuracy on images held out"], lines)])
     if own > theirs:
         return not_yet(f"{name} has {own - theirs:,} parameters too many{_most_of_them(rows)}.", seen)
-    if own_accuracy < their_accuracy:
-        return not_yet(f"{name} is less accurate than the assignment's network{_sight(rows)}.", seen)
-    return right(f"{name} is as accurate as the assignment's network, with no more parameters.", seen)
+    if own_accuracy < their_accuracy - LUCK:
+        return not_yet(f"{name} is less accurate than the assignment's network{_sight(rows)}: {NEXT}.", seen)
+    return right(f"{name} reads as well as the assignment's network, with no more parameters.", seen)
+
+
+@cache
+def accuracy_of_the_assignments(train: Split) -> float:
+    """Return what the assignment's network reaches, measured once however often a reader tries."""
+    return evaluate(*one_epoch(Net, train))[1]
 
 
 def _num_parameters(model: nn.Module) -> int:
@@ -127,12 +135,12 @@ def _most_of_them(rows: list[Row]) -> str:
 
 
 def _sight(rows: list[Row]) -> str:
-    """Say what the last map's units see, the first thing to look at where a network is not accurate."""
+    """Say what the last map's units see."""
     maps = [row for row in rows if max(row.output_shape[1:], default=1) > 1]
     if not maps:
         return ""
     height, width = maps[-1].receptive_field
-    return f": a unit of {maps[-1].name}, its last map, sees {height}x{width} pixels; what do the digits' parts need"
+    return f" (its last map, {maps[-1].name}, sees {height}x{width} pixels)"
 
 
 def batch_norm_at_work(layer: Layer, train: Split) -> str:
