@@ -143,7 +143,7 @@ def test_a_right_notebook_has_all_points_and_a_wrong_one_is_told_why(
 
 @pytest.mark.processes
 def test_an_answer_counts_wherever_it_stands(student: Student, capsys: pytest.CaptureFixture) -> None:
-    twice = new_code_cell("def count(widths):\n    return 0")
+    twice = new_code_cell("def count(widths):\n    return 0\n\nraise ValueError")
     again = new_code_cell(SOLUTIONS[COUNT], id=twice.id)
     moved = student(
         "moved",
