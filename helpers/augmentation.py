@@ -19,8 +19,10 @@ class Augmentation:
 
     Beyond the assignment it may be moved by up to ``shift`` of its side along each axis, enlarged or shrunk by up to
     ``zoom``, and deformed: random displacements of ``elastic`` pixels (standard deviation) at 5x5 points, with a smooth
-    surface between them. Last, with probability ``corrupt_probability`` each, it is blurred by a Gaussian of up to
-    ``blur`` pixels (standard deviation), and gets Gaussian noise of up to ``noise`` of the range from black to white.
+    surface between them. With probability ``strong_probability`` its rotation and shift are drawn from the wider ranges
+    ``strong_rotation`` and ``strong_shift``. Last, with probability ``corrupt_probability`` each, it is blurred by a
+    Gaussian of up to ``blur`` pixels (standard deviation), and gets Gaussian noise of up to ``noise`` of the range from
+    black to white.
 
     Everything is drawn anew for each image, uniformly but for the deformation. What comes in from outside the image is
     black. Raises ``ValueError`` for a value out of range.
@@ -32,14 +34,18 @@ class Augmentation:
     shift: float = 0.0
     zoom: float = 0.0
     elastic: float = 0.0
+    strong_probability: float = 0.0
+    strong_rotation: float = 40.0
+    strong_shift: float = 0.18
     corrupt_probability: float = 0.2
     blur: float = 0.0
     noise: float = 0.0
 
     def __post_init__(self) -> None:
         check_whole_numbers(self, "crop_size", least=1)
-        check_numbers(self, "crop_probability", "shift", "corrupt_probability", "noise", least=0, most=1)
-        check_numbers(self, "rotation", least=0, most=180)
+        check_numbers(self, "crop_probability", "strong_probability", "corrupt_probability", least=0, most=1)
+        check_numbers(self, "shift", "strong_shift", "noise", least=0, most=1)
+        check_numbers(self, "rotation", "strong_rotation", least=0, most=180)
         check_numbers(self, "zoom", least=0, most=0.99)
         check_numbers(self, "elastic", least=0, most=100)
         check_numbers(self, "blur", least=0, most=10)
@@ -54,10 +60,15 @@ class Augmentation:
         crop = uniform[:, 0]
         angle, zoom, x, y = (2 * uniform[:, 1:] - 1).unbind(dim=1)  # from -1 to 1
         scale = torch.where(crop < self.crop_probability, self.crop_size / width, 1.0) / (1 + self.zoom * zoom)
-        angle = math.radians(self.rotation) * angle
+        rotation, shift = math.radians(self.rotation), self.shift
+        if self.strong_probability:
+            strong = torch.rand(num_images, generator=generator, device=generator.device) < self.strong_probability
+            rotation = torch.where(strong, math.radians(self.strong_rotation), rotation)
+            shift = torch.where(strong, self.strong_shift, shift)
+        angle = rotation * angle
         cos, sin = scale * angle.cos(), scale * angle.sin()
-        top = [cos, -sin * (height / width), 2 * self.shift * x]
-        bottom = [sin * (width / height), cos, 2 * self.shift * y]
+        top = [cos, -sin * (height / width), 2 * shift * x]
+        bottom = [sin * (width / height), cos, 2 * shift * y]
         return torch.stack(top + bottom, dim=1).view(-1, 2, 3)
 
     def elastic_displacements(

@@ -19,8 +19,9 @@ def conv_block(
 ) -> nn.Sequential:
     """Return a convolution without padding, a ReLU and a batch norm: each side shrinks by ``kernel_size - 1``.
 
-    The convolution has a bias only where there is no batch norm. A norm before the ReLU has a shift that does just
-    what a bias would; behind the ReLU, the shift of the norm in front of the convolution does nearly so.
+    The convolution has a bias only where there is no batch norm. A batch norm right behind the convolution would
+    subtract the bias again. One behind the ReLU gives the next convolution inputs with a learned shift, which does
+    nearly the same as a bias.
     Raises ``ValueError`` for an unknown ``batch_norm``.
     """
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=batch_norm == "none")

@@ -1,10 +1,11 @@
-"""Recipes: every setting of a run in one place, and the four that this project trains."""
+"""Recipes: all settings of a run in one place, and the four recipes of this project."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from helpers.augmentation import Augmentation
 from helpers.model import BatchNorm, Net
@@ -27,6 +28,7 @@ class Recipe:
     label_smoothing: float = 0.0
     dropout: float = 0.25
     batch_norm: BatchNorm = "after"  # the ReLU, or "before" it, or "none"
+    initial_weights: str = "pytorch"  # as PyTorch draws them, or "he" (He et al., 2015)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     recalibrate_batch_norm: bool = False  # after each epoch, on training images without augmentation
     seed: int = 1
@@ -42,6 +44,7 @@ class Recipe:
         check_choice(self, "optimizer", ("sgd", "adamw"))
         check_choice(self, "schedule", ("constant", "one-cycle"))
         check_choice(self, "batch_norm", ("after", "before", "none"))
+        check_choice(self, "initial_weights", ("pytorch", "he"))
         if not isinstance(self.augmentation, Augmentation | None):
             raise ValueError(f"augmentation is {self.augmentation!r}: give an Augmentation or None")
 
@@ -51,8 +54,28 @@ class Recipe:
 
     def model(self) -> Net:
         """Return the network that this recipe trains, its weights drawn from the recipe's seed."""
-        torch.manual_seed(self.seed)
-        return Net(self.dropout, self.batch_norm)
+        model = Net(self.dropout, self.batch_norm)
+        draw_weights(model, self.seed, self.initial_weights)
+        return model
+
+
+def draw_weights(model: nn.Module, seed: int, initial_weights: str = "pytorch") -> None:
+    """Draw the weights of each convolution and linear layer of ``model`` from a seed of the layer's own.
+
+    So two networks that are drawn from one ``seed`` start with the same weights, though one has biases, or other
+    layers in between. ``"pytorch"`` is uniform within 1 / sqrt(n) of 0, for n inputs of a unit; ``"he"`` is normal with
+    a standard deviation of sqrt(2 / n), biases 0 (He et al., Delving Deep into Rectifiers, 2015).
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    seeds = torch.randint(2**62, (len(layers),), generator=torch.Generator().manual_seed(seed))
+    for layer, own_seed in zip(layers, seeds.tolist(), strict=True):
+        torch.manual_seed(own_seed)
+        if initial_weights == "pytorch":
+            layer.reset_parameters()
+            continue
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 # The course's own recipe: 20 epochs of SGD with momentum at a small, constant rate.

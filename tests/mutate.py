@@ -54,12 +54,14 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/runtime/history.py": "survival training script",
     "helpers/runtime/looking.py": "inspection training",
     "helpers/runtime/meter.py": "training",
-    "helpers/runtime/progress.py": "plots training survival everywhere",
-    "helpers/runtime/run.py": "training survival threads",
+    "helpers/runtime/progress.py": "plots training survival everywhere threads",
+    "helpers/runtime/archive.py": "data_faults",
+    "helpers/runtime/epochs.py": "training survival",
+    "helpers/runtime/markdown.py": "plots receptive_field study",
+    "helpers/runtime/settings.py": "script augmentation training",
     "helpers/receptive_field": "receptive_field layer_operations summary",
     "evidence/benchmark": "benchmarks",
-    "evidence/candidates.py": "study",
-    "helpers/results.py": "script readme",
+    "helpers/results.py": "study script readme",
     "ERAV4S5CNNwithBN.py": "script survival",
 }
 

@@ -141,7 +141,7 @@ def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypa
     calls: list[int] = []
     assert choose_threads(Clock().step({}, calls), 28) == (1, "the run is too short for a trial")
     monkeypatch.setattr(threads, "available_cores", lambda: 1)
-    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "all that this process may use")
+    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "this process may use no more")
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     with in_threads(1):  # OMP_NUM_THREADS=1
         assert choose_threads(Clock().step({}, calls), 10_000)[0] == 1
@@ -160,7 +160,7 @@ def test_a_trial_draws_from_random_numbers_of_its_own(monkeypatch: pytest.Monkey
 def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "SHORT_STEPS", 0)
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.1)
-    monkeypatch.setattr(threads, "WORTH", 0.0)  # one thread, whatever is faster
+    monkeypatch.setattr(threads, "WORTHWHILE", 0.0)  # one thread, whatever is faster
     tried, notes = SHORT.model(), Interrupt()
     state = torch.get_rng_state()
     chosen = fit(tried, *tiny_mnist, replace(SHORT, num_epochs=1), device="cpu", progress=notes)

@@ -47,13 +47,14 @@ def stock_contender(
     batch_size: int = 64,
     workers: int = 0,
     test_workers: int = 0,
+    seed: int = 1,
 ) -> Contender:
     """Return the stock pipeline on the first ``num_images`` training images of a ``linked`` folder."""
     train_set, test_set = stock.datasets(folder)
     train_set = train_set if num_images == len(train_set) else Subset(train_set, range(num_images))
     train_batches = stock.loader(train_set, device, batch_size=batch_size, shuffle=True, workers=workers)
     test_batches = stock.loader(test_set, device, batch_size=EVALUATION_BATCH, workers=test_workers)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = Net().to(device)
     optimizer = stock.sgd(model)
     return Contender(

@@ -20,8 +20,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches; it belongs to no window and shows itself in a notebook."""
-    return Figure(figsize=(width, height), dpi=88, layout="constrained")  # a notebook of a dozen stays small
+    """Return an empty figure of this size in inches. It belongs to no window; a notebook displays it as an output."""
+    return Figure(figsize=(width, height), dpi=88, layout="constrained")  # a notebook with a dozen of them stays small
 
 
 def show_image(axes: Axes, image: Tensor, title: str = "") -> None:

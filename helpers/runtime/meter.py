@@ -1,4 +1,4 @@
-"""Loss and accuracy of an epoch, kept on the device so that nothing waits for them."""
+"""Loss and accuracy of an epoch, kept on the device so that training does not wait for them."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-LOOK_SECONDS = 0.5  # between two looks at a device that is never waited for otherwise
+LOOK_SECONDS = 0.5  # between two looks at the device; training waits for it only then
 
 Report = Callable[[int, float, float], None]
 
