@@ -86,7 +86,8 @@ def test_whatever_a_check_is_given_it_answers_in_a_line(answer: object, small_mn
         exercises.check_choice(define(CHOICE, "choose"), answer),
     ):
         assert not result.passed
-        assert re.fullmatch(r"Not yet: .*(: give|is missing|raises).*", str(result))
+        says = "(: give|is missing|raises)" if callable(answer) else "(: give|is missing)"
+        assert re.fullmatch(f"Not yet: .*{says}.*", str(result))
 
 
 # --- A network of one's own ---------------------------------------------------------------------------------------
@@ -101,9 +102,10 @@ def test_whatever_a_check_is_given_it_answers_in_a_line(answer: object, small_mn
     ("self.pool1 = nn.MaxPool2d(2)", "self.pool1 = nn.MaxPool2d(20)", "Kernel size can't be greater"),
     ("torch.log_softmax(self.fc(x.flatten(1)), dim=1)", "self.fc(x.flatten(1))", "no log-probabilities"),
     ("torch.log_softmax", "torch.softmax", "no log-probabilities"),
+    ("dim=1)", "dim=1) - 0.1", "no log-probabilities"),
     ("dim=1", "dim=0", "no log-probabilities"),
     ("return torch.log_softmax", "torch.log_softmax", "gives None: does forward end with return?"),
-    ("def forward", "def forwards", 'missing the required "forward"'),
+    ("def forward", "def forwards", 'for a batch (4, 1, 28, 28) it raises NotImplementedError'),
     ("super().__init__()", "pass", "raises AttributeError"),
     ("x.flatten(1)", "x.view(4, 144)", "an epoch of MyNet, in batches of 64"),
 ])  # fmt: skip
@@ -220,13 +222,14 @@ FORGOTTEN = "has forgotten those before"
     (BATCH_NORM[: BATCH_NORM.index("        if self")] + "        return F.batch_norm(x, self.running_mean, "
      "self.running_var, self.weight, self.bias, self.training, 0.1, 1e-5)", "PyTorch's own"),
     # the class
-    (BATCH_NORM + "\nMyBatchNorm = MyBatchNorm(3)", "give it the class"),
+    (BATCH_NORM + "\nMyBatchNorm = MyBatchNorm(3)", "an instance of MyBatchNorm: give it the class"),
     ("def MyBatchNorm(num_channels): return [num_channels]", "gives a list: derive the class from nn.Module"),
     (solution(("self, num_channels, ", "self, ")), "MyBatchNorm(3) raises NameError"),
     (solution(("super().__init__()", "pass")), "MyBatchNorm(3) raises AttributeError"),
     # what it holds
     (solution(("weight", "gamma"), ("bias", "beta")), "there is no weight (there is gamma, beta)"),
-    (solution(("running_mean", "moving_mean")), "no running_mean (there is moving_mean, running_var)"),
+    (solution(("running_mean", "moving_mean")),
+     "no running_mean (there is moving_mean, running_var): it should be stored with register_buffer, with a 0"),
     (solution((f'self.register_buffer("running_var", {ONES})', f"self.running_var = {ONES}")),
      "running_var is a tensor of shape (3,), which is neither saved"),
     (solution((f'self.register_buffer("running_var", {ONES})', f"self.running_var = nn.Parameter({ONES})")),
@@ -277,6 +280,8 @@ FORGOTTEN = "has forgotten those before"
     (steps((" + self.bias.view(1, -1, 1, 1)", "")), "bias changes nothing"),
     (steps(("* normalised + self.bias.view(1, -1, 1, 1)", "* (normalised + self.bias.view(1, -1, 1, 1))")),
      "bias is added before weight multiplies"),
+    (steps(("self.weight.view(1, -1, 1, 1) * normalised", "normalised / self.weight.view(1, -1, 1, 1)")),
+     "you divide by weight"),
     (steps(("* normalised", "** 2 * normalised")), "multiply by weight, then add bias"),
     # gradients
     (solution(("x.mean((0, 2, 3)), " + BIASED, "x.mean((0, 2, 3)).detach(), " + BIASED + ".detach()")),
@@ -361,6 +366,7 @@ def test_receptive_fields_may_be_numbers_of_any_type(form: Callable[[int], Any])
     ({"conv1": "3x3"}, "conv1 is '3x3': give a whole number"),
     ({"conv1": (3, 5)}, "conv1 is a tuple: give a whole number"),
     ({"conv1": None}, "conv1 is None: give a whole number"),
+    ({"conv1": int}, "conv1 is the class int: give a whole number"),
     ({"conv2": 5.5}, "conv2 is 5.5: give a whole number"),
     ({"conv2": float("nan")}, "give a whole number"),
 ])  # fmt: skip
