@@ -33,7 +33,8 @@ class Kernel:
     def __init__(self, client: NotebookClient, teachers: list[str], students: list[str], seconds: int) -> None:
         self.client, self.marker, data = client, f"_{secrets.token_hex(8)}", str(ROOT / "data")
         set_up = f"""
-import os, sys
+import os, sys, torch
+torch.set_num_threads(1)  # networks this small gain nothing from more
 sys.path.insert(0, {str(ROOT)!r})
 from helpers.exercises.marking import Marker, names_of_the_lesson
 {self.marker} = Marker({teachers!r}, {data!r})
