@@ -37,6 +37,7 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/augmentation.py": "augmentation data script",
     "helpers/data.py": "data data_faults script",
     "helpers/model.py": "model script",
+    "helpers/exercises": "exercises grading",
     "helpers/plots": "plots exercises",
     "helpers/page": "page",
     "helpers/prediction.py": "prediction script",
