@@ -70,8 +70,8 @@ def seeds_that_reach(accuracy: float, recipe: str) -> int:
     return sum(run["test_accuracy"][-1] >= accuracy for run in study_of(recipe)["runs"])
 
 
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Return n, mean, standard deviation (n - 1) and the half width of the mean's interval.
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return n, mean, standard deviation (n - 1), the half width of the mean's interval, and the sorted values.
 
     Raises ``ValueError`` for fewer than two values.
     """
@@ -80,10 +80,15 @@ def interval(values: Sequence[float]) -> dict[str, float]:
         raise ValueError(f"{n} values say nothing about their spread: give at least 2 seeds")
     sd = statistics.stdev(values)
     half_width = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
-    return {"n": n, "mean": statistics.fmean(values), "sd": sd, "half_width": half_width}
+    return {"n": n, "mean": statistics.fmean(values), "sd": sd, "half_width": half_width, "seeds": sorted(values)}
 
 
-def prediction_interval(values: dict[str, float]) -> tuple[float, float]:
+def is_possible(values: dict[str, Any]) -> bool:
+    """Tell whether an interval of fractions lies between 0 and 1: where seeds differ by very much, it may not."""
+    return values["mean"] - values["half_width"] >= 0 and values["mean"] + values["half_width"] <= 1
+
+
+def prediction_interval(values: dict[str, Any]) -> tuple[float, float]:
     """Return the bounds between which one more seed falls, from what ``interval`` returned.
 
     They are t sd sqrt(1 + 1/n) to either side of the mean: wider than the interval of the mean.
@@ -146,9 +151,12 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
     return summary
 
 
-def percent(values: dict[str, float]) -> str:
-    """Return mean and half width of an interval of fractions, as percentages."""
-    return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
+def percent(values: dict[str, Any]) -> str:
+    """Return mean and half width of an interval of fractions, as percentages; the seeds where it is no possible one."""
+    if is_possible(values):
+        return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
+    seeds = ", ".join(f"{value * 100:.1f}" for value in values["seeds"])
+    return f"{values['mean']:.2%} (seeds: {seeds})"
 
 
 def study_table(summary: dict[str, dict]) -> str:

@@ -98,7 +98,6 @@ def test_every_figure_has_a_caption_below() -> None:
 def test_it_defines_nothing_that_could_be_tested() -> None:
     written_by_the_reader = [cell for cell in CODE if "exercise" in cell.metadata.get("tags", [])]
     source = "\n".join(cell.source for cell in CODE if cell not in written_by_the_reader)
-    source = source.replace("%matplotlib inline", "")
     definitions = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
     assert [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, definitions)] == []
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from helpers.plots.figure import TEST_COLOUR, new_figure
+from helpers.results import is_possible
 
 MARKERS = "osD"  # told apart in grey, too
 
@@ -27,10 +28,11 @@ def plot_intervals(summary: dict[str, dict]) -> Figure:
 
 
 def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float = 0.97) -> Figure:
-    """Return final test accuracies against the learning rate, a line for each network, with 95% intervals.
+    """Return final test accuracies against the learning rate: a line for each network, a small dot for each seed.
 
-    ``networks`` is what ``results.networks_by_rate`` returned. The right panel shows those above ``closer_from``. A
-    cross marks a rate at which no run kept a finite loss.
+    ``networks`` is what ``results.networks_by_rate`` returned. Bars are 95% intervals of the means, where these are
+    possible; a cross marks a rate at which no run kept a finite loss. The right panel shows what is above
+    ``closer_from``.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
@@ -38,11 +40,14 @@ def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float 
         for (name, cells), marker in zip(networks.items(), MARKERS, strict=False):
             finals = [cell["final"] for cell in cells.values()]
             means = [final["mean"] for final in finals]
-            widths = [final["half_width"] for final in finals]
+            widths = [final["half_width"] if is_possible(final) else 0 for final in finals]
             line = axes.errorbar(list(cells), means, yerr=widths, label=name, marker=marker, markersize=5, capsize=4)
-            lost = [rate for rate, cell in cells.items() if cell["failures"] == cell["final"]["n"]]
-            heights = [cells[rate]["final"]["mean"] for rate in lost]
-            axes.plot(lost, heights, "x", color=line[0].get_color(), markersize=10)
+            colour = line[0].get_color()
+            for rate, cell in cells.items():
+                seeds = cell["final"]["seeds"]
+                axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.4)
+                if cell["failures"] == len(seeds):
+                    axes.plot(rate, cell["final"]["mean"], "x", color=colour, markersize=10)
         axes.set_xscale("log")
         axes.set_xlabel("learning rate")
         axes.grid(alpha=0.3)
