@@ -58,7 +58,7 @@ def plot_seeds(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     """Return test accuracies by epoch of several runs for each name, a line for each run."""
     figure = new_figure(6, 3.4)
     axes = figure.subplots()
-    for colour, (name, runs) in zip((TEST_COLOUR, TRAIN_COLOUR), curves.items(), strict=False):
+    for colour, (name, runs) in zip(("C0", "C1"), curves.items(), strict=False):
         for i, run in enumerate(runs):
             label = f"{name}, {len(runs)} seeds" if i == 0 else None
             axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.7, linewidth=1.2, label=label)
