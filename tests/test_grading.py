@@ -101,7 +101,7 @@ def test_what_is_no_notebook_has_no_point_and_does_not_stop_the_rest(
         (tmp_path / name).write_text(content, encoding="utf-8")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     names = ["cut off", "a list", "a dictionary", "no cells", "bytes", "not there"]
-    lesson_changed = {"cell-03": "raise ValueError", NETWORK: CELLS[0].source + "\n"}
+    lesson_changed = {"imports": "raise ValueError", NETWORK: CELLS[0].source + "\n"}
     paths = [*(tmp_path / name for name in names), student("untouched", lesson_changed)]
     graded = points_and_remarks(capsys, *paths)
     assert [points for points, _ in graded] == [[0] * len(CELLS)] * len(paths)
