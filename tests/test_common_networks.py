@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import center_crop
 
-from helpers.receptive_field import Row, layer_table, measured_receptive_field
+from helpers.receptive_field import Row, layer_table
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = (2, 16, 20)
@@ -402,11 +402,12 @@ FORMS = {  # a form, receptive field and jump of the last layer by hand (None: v
     "squeeze and excitation in a cat": (lambda x: torch.cat([x, x * gate(x)], 1), *ALL),
     "gate by view": (lambda x, fc: x * fc(x.mean((2, 3))).view(*x.shape[:2], 1, 1).sigmoid(), *ALL,
                      layers(lambda: nn.Linear(C, C))),
-    "spatial gate": (lambda x: x * torch.sigmoid(torch.cat([x.mean(1, True), x.max(1, True)[0]], 1).sum(1, True)), 5, 1),
+    "spatial gate": (lambda x: x * torch.cat([x.mean(1, True), x.max(1, True)[0]], 1).sum(1, True).sigmoid(), 5, 1),
     "eca": (eca, *ALL, layers(lambda: nn.Conv1d(1, 1, 3, padding=1, bias=False))),
     "coordinate attention": (coordinate_attention, *ALL,
                              layers(lambda: cbr(C, 4, 1), lambda: nn.Conv2d(4, C, 1), lambda: nn.Conv2d(4, C, 1))),
-    "strips": (strips, (20, 22), 0, layers(lambda: nn.Conv2d(C, C, (3, 1), padding=(1, 0)), lambda: nn.Conv2d(C, C, 1))),
+    "strips": (strips, (20, 22), 0,
+               layers(lambda: nn.Conv2d(C, C, (3, 1), padding=(1, 0)), lambda: nn.Conv2d(C, C, 1))),
     "triplet": (triplet, (18, 28), 0, layers(*[lambda: nn.Conv2d(2, 1, 7, padding=3)] * 2)),
     "selective kernels": (selective_kernels, (22, 26), 0,
                           layers(SAME, lambda: cbr(C, C, 5), lambda: nn.Linear(C, 2 * C))),
