@@ -777,6 +777,8 @@ BAD_INPUT = {
         "conv2.0 cannot take its input .check input_size.: .*Kernel size",
     ),
     "no size": (lambda: layer_table(Net(), (28, 28)), r"input_size is \(28, 28\): give \(channels, height, width\)"),
+    "a number": (lambda: layer_table(Net(), 28), r"input_size is 28: give \(channels, height, width\)"),
+    "a part of a pixel": (lambda: layer_table(Net(), (1, 28.5, 28)), r"input_size is \(1, 28.5, 28\): "),
     "negative": (lambda: measured_receptive_field(Net(), "fc", None, (1, -1, 28)), r"input_size is \(1, -1, 28\): "),
     "size to measure": (
         lambda: measured_receptive_field(Net(), "fc", None, (1, 32, 32)),

@@ -42,8 +42,10 @@ def _said(rows: Sequence) -> list[str]:
     for row in rows:
         for sentence, name in row.notes:
             names.setdefault(sentence, []).append(name)
-    counts = {sentence: len(others) - 1 for sentence, others in names.items()}
-    return [s.format(f"{names[s][0]} and {n} more" if n else names[s][0]) for s, n in counts.items()]
+    said = []
+    for sentence, (first, *others) in names.items():
+        said.append(sentence.format(f"{first} and {len(others)} more" if others else first))
+    return said
 
 
 def _missed(rows: Sequence) -> list[str]:

@@ -31,7 +31,7 @@ MOVING = """flatten unflatten view viewas reshape reshapeas ravel squeeze unsque
     movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
     chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
     indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
-    diagonal tril triu copy fill zero stack hstack vstack dstack pad pixelshuffle pixelunshuffle"""
+    diagonal tril triu copy fill zero stack hstack vstack dstack"""
 CHOOSING = "getitem setitem gather takealongdim indexselect indexcopy indexfill"  # by the values of an index or mask
 REDUCING = """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
     logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero"""  # over the dimensions given

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import groupby
 from math import prod
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -79,14 +80,18 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
         call.result = call.run()
         return see(call, [tracer.seen[source] for source in call.sources]) if call.outputs() else []
 
+    def add_row(alone: bool) -> None:
+        last = waiting[-1]
+        params = sum(uncounted.pop(path) for path in last.params & uncounted.keys())
+        rows.append(_row(waiting, tracer.seen[last.output], params, alone))
+
     def on_step(step: Step) -> bool:
         nonlocal above
         waiting.append(step)
         state = tracer.seen[step.output]
         if not state.has_images_first or not (state.is_map or step.output.ndim == 2):
             return False
-        params = sum(uncounted.pop(path) for path in step.params & uncounted.keys())
-        rows.append(_row(waiting, state, params, all(source is above for source in step.sources)))
+        add_row(alone=all(source is above for source in step.sources))
         waiting.clear()
         above = step.output
         return True
@@ -96,11 +101,9 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
     if not rows or tracer.reached & uncounted.keys():  # what comes last has no row: it is taken for a vector
         if not waiting:
             raise ValueError(f"{type(model).__name__} cannot be followed: none of its operations reads the image")
-        state = tracer.seen[waiting[-1].output]
-        if not state.has_images_first:
+        if not tracer.seen[waiting[-1].output].has_images_first:
             raise ValueError(f"{waiting[-1].name} cannot be followed: its output is not a tensor for each image")
-        params = sum(uncounted.pop(path) for path in waiting[-1].params & uncounted.keys())
-        rows.append(_row(waiting, state, params, False))
+        add_row(alone=False)
     if uncounted:
         rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, (_unreached(uncounted), "")))
     return rows
@@ -213,6 +216,7 @@ def _network(model: nn.Module, input_size: Sequence[int], dtype: torch.dtype) ->
 
 
 def _checked(input_size: Sequence[int]) -> Sequence[int]:
-    if len(input_size) != 3 or min(input_size) < 1:
+    sides = [*input_size] if isinstance(input_size, Sequence) else []
+    if len(sides) != 3 or not all(isinstance(side, Integral) and side >= 1 for side in sides):
         raise ValueError(f"input_size is {input_size}: give (channels, height, width), each at least 1")
     return input_size

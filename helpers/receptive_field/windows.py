@@ -109,8 +109,8 @@ def interpolated(given: dict, axis: int, length: int, out: int, axes: int) -> li
     return [column.nonzero().flatten().tolist() for column in result.T]
 
 
-Rule = Callable[[dict, int, int, int], Window | Pattern | None]
-WINDOWS: dict[str, Rule] = {
+AxisRule = Callable[[dict, int, int, int], Window | Pattern | None]
+WINDOWS: dict[str, AxisRule] = {
     **{f"conv{n}d": convolution for n in (1, 2, 3)},
     **{f"convtranspose{n}d": transposed_convolution for n in (1, 2, 3)},
     **{f"{kind}pool{n}d": pooling for n in (1, 2, 3) for kind in ("max", "avg", "lp")},
@@ -134,8 +134,8 @@ def pixel_unshuffle(given: dict, axis: int, length: int, out: int) -> Window:
     return Window(given["downscale_factor"], given["downscale_factor"])
 
 
-# Of those of MOVING that read over the border of a map or make it finer, what they do to it in theory.
-MOVING_WINDOWS: dict[str, Rule] = {"pad": padding, "pixelshuffle": pixel_shuffle, "pixelunshuffle": pixel_unshuffle}
+# Elements are moved here, too, but to a map with other borders or another jump: what that does to its fields.
+MOVING_WINDOWS: dict[str, AxisRule] = {"pad": padding, "pixelshuffle": pixel_shuffle, "pixelunshuffle": pixel_unshuffle}
 
 
 # ---- what units see through them ----
