@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from helpers.photographs.noise import without_grain
+from helpers.photographs.noise import SMALL, without_grain
 
 INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
 FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
@@ -11,6 +11,7 @@ NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out 
 WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
 TIGHT = 0.25  # of the border: what touches all four sides with less is a digit cut out tightly
 FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
+NEAR = 10  # of the picture's longer side a tenth: so far from ink may its grey edges reach
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 
 Box = tuple[slice, slice]
@@ -64,14 +65,23 @@ def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
     wide = round(max(grey.shape) * WIDEST)
     if max(ring, 1 - ring) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, wide):
         paper = ~paper
-    level = np.median(grey[paper])
-    contrast = abs(np.median(grey[~paper]) - level) if not paper.all() else 0
-    cut_out = (slim or min(ring, 1 - ring) < TIGHT) and all(side.any() for side in sides(~paper))
-    if has_sheet(~paper, wide) and not cut_out:
+    if paper.all():
+        return np.median(grey)
+    clear = ~ndimage.maximum_filter(~paper, 2 * (max(grey.shape) // NEAR) + 1)
+    clear = clear if clear.any() else paper
+    level = np.median(grey[clear])
+    contrast = abs(np.median(grey[~paper]) - level)
+    top, bottom, left, right = (bool(side.any()) for side in sides(~paper))
+    across = (top and bottom) or (left and right)
+    cut_out = (slim or min(ring, 1 - ring) < TIGHT) and across
+    if max(grey.shape) < SMALL:
+        return level
+    if has_sheet(~paper, round(max(grey.shape) * 0.4) if across else wide) and not cut_out:
         return None
+    ink, paper = ~paper, clear
     if unevenness(grey, paper) <= EVEN * contrast:
         return level
-    slope = plane_through(grey, paper) if 0 < along_sides(~paper) < FRAME else level
+    slope = plane_through(grey, paper) if 0 < along_sides(ink) < FRAME else level
     return slope if unevenness(grey - slope, paper) <= EVEN * contrast else None
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.photographs.grouping import Mark, group
-from helpers.photographs.ink import FRAME, INK, along_sides
+from helpers.photographs.ink import FAINTEST, FRAME, INK, along_sides
 from helpers.photographs.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
 SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
@@ -66,10 +66,14 @@ def marks_of(contrast: np.ndarray, grain: float) -> tuple[list[Mark], np.ndarray
             break
         mask = rest > max(INK * strongest, grain)
         faint = rest > max(INK / 2 * strongest, grain)
-        lines = ruled_lines(faint, contrast) | ruled_lines(faint.T, contrast.T).T
+        lines = ruled_lines(faint, contrast)
         lines |= bars_between(lines, mask & ~lines)
         labels, marks = connected(mask & ~lines, round(REACH * side))
-        groups = group(strokes_among(marks, labels, np.where(lines, 0, contrast), outside, max(6.0, SMALLEST * side)))
+        groups = group(
+            strokes_among(
+                marks, labels, np.where(lines, 0, contrast), outside, max(min(6, side // 2), SMALLEST * side), grain
+            )
+        )
         found = np.isin(labels, [label for mark in groups for label in mark.labels])
         if groups and contrast[found].max() > 0.8 * strongest:
             return groups, labels
@@ -90,14 +94,14 @@ def connected(mask: np.ndarray, reach: int) -> tuple[np.ndarray, list[Mark]]:
 
 
 def strokes_among(
-    marks: list[Mark], labels: np.ndarray, contrast: np.ndarray, outside: np.ndarray, smallest: float
+    marks: list[Mark], labels: np.ndarray, contrast: np.ndarray, outside: np.ndarray, smallest: float, grain: float
 ) -> list[Mark]:
     """Return the marks that may be strokes of digits.
 
     Those that touch ``outside`` only where nothing else may be one, and nothing as large is haze.
     """
     digits = [m for m in marks if m.longer >= smallest and not is_no_digit(labels[m.box] == m.labels[0])]
-    haze = [m for m in digits if is_haze(contrast, m, labels)]
+    haze = [m for m in digits if grain > FAINTEST and is_haze(contrast, m, labels)]
     digits = [m for m in digits if m not in haze]
     digits = [m for m in digits if not encloses(m, digits, labels)]
     largest = max((m.longer for m in digits), default=0)
