@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.photographs.grouping import MOST_PIECES, WIDE, pieces_of
+from helpers.photographs.grouping import MOST_PIECES, WIDE, pieces_of, touch
 from helpers.photographs.ink import INK, contrast_with_paper, thickened
 from helpers.photographs.marks import marks_of
 from helpers.photographs.noise import averaged, without_specks
@@ -18,6 +18,7 @@ from helpers.photographs.noise import averaged, without_specks
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
 FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
 WORKING_SIDE = 800  # pixels: larger pictures are reduced, a digit of a fortieth of that is still whole
+MOST_DIGITS = 250  # on a picture: more are a sheet to be cut into parts
 T = Image.Transpose
 TURNS = {  # by the value of EXIF's tag "Orientation"
     2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE,
@@ -93,19 +94,23 @@ def digits_on(picture: Image.Image) -> list[Digit]:
     """Return the digits on ``picture`` from left to right. Raises ``ValueError`` where there is none."""
     size = f"the picture of {picture.width}x{picture.height} pixels"
     levels = averaged(without_specks(levels_of(reduced(picture, FULL_SIDE))), WORKING_SIDE)
-    contrast, grain = contrast_with_paper(levels)
-    groups, labels = marks_of(contrast, grain)
+    contrast = contrast_with_paper(levels)
+    groups, labels = marks_of(contrast)
     if not groups:
         raise ValueError(f"{size} is blank: give one with a digit")
     if all(mark.width > WIDE * mark.height for mark in groups):
         raise ValueError(f"{size} shows no digit but a mark far wider than high: give one with a digit")
     if all(pieces_of(mark, labels) > MOST_PIECES for mark in groups):
         raise ValueError(f"{size} shows no digit but many marks apart: give one with a digit")
+    if len(groups) > MOST_DIGITS:
+        raise ValueError(f"{size} shows {len(groups)} marks, more than {MOST_DIGITS}: give a part of it")
+    if any(touch(np.isin(labels[mark.box], mark.labels)) for mark in groups):
+        raise ValueError(f"{size} shows digits that touch each other: leave a gap between them")
     digits = []
     for mark in groups:
         own = np.isin(labels, mark.labels)
-        strongest = contrast[own].max()
-        ink = np.where(own & (contrast >= INK * strongest), contrast / strongest, 0).astype(np.float32)
+        strongest = contrast.values[own].max()
+        ink = np.where(own & (contrast.values >= INK * strongest), contrast.values / strongest, 0).astype(np.float32)
         digits.append(
             Digit(centred(torch.from_numpy(thickened(ink[mark.box]))), torch.from_numpy((ink * 255).astype(np.uint8)))
         )

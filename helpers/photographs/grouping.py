@@ -5,8 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
+LEAST = 0.3  # of the largest mark's longer side: what is smaller is no digit beside it
 MOST_PIECES = 2  # a five has its bar apart, a four its second stroke
+BESIDE = 0.4  # of the lower one's height: neighbours in a row are beside each other along more
 PIECE = 0.015  # of a digit's area: smaller pieces are specks
+STROKES = 1.96  # that a row of a digit crosses on average, at most: of neighbours that touch, more
 WIDE = 2.2  # of its height: no digit is as wide
 
 
@@ -42,6 +45,11 @@ class Mark:
             self.top - other.bottom, other.top - self.bottom, self.left - other.right, other.left - self.right, 0
         )
 
+    def beside(self, other: "Mark") -> float:
+        """Return how much of the lower one of two marks is at the height of the other."""
+        overlap = min(self.bottom, other.bottom) - max(self.top, other.top)
+        return max(overlap, 0) / min(self.height, other.height)
+
     def around(self, other: "Mark") -> bool:
         return (
             self.top <= other.top
@@ -69,11 +77,26 @@ def group(marks: list[Mark]) -> list[Mark]:
         if near:
             nearest = min(near, key=mark.gap)
             groups[groups.index(nearest)] = nearest.joined(mark)
-        elif mark.longer >= SPECK * 2 * marks[0].longer:
+        elif mark.longer >= LEAST * marks[0].longer:
             groups.append(mark)
     highest = max((mark.height for mark in groups), default=0)
     groups = [mark for mark in groups if mark.width < WIDE * mark.height or mark.height > 0.5 * highest]
-    return sorted(groups, key=lambda mark: mark.left)
+    return [mark for row in rows_of(groups) for mark in row]
+
+
+def rows_of(marks: list[Mark]) -> list[list[Mark]]:
+    """Return ``marks`` in rows from top to bottom, each from left to right.
+
+    A mark goes on with the row whose last mark is at its height. So a row may slope.
+    """
+    rows: list[list[Mark]] = []
+    for mark in sorted(marks, key=lambda mark: mark.left):
+        row = max(rows, key=lambda row: mark.beside(row[-1]), default=[])
+        if row and mark.beside(row[-1]) > BESIDE:
+            row.append(mark)
+        else:
+            rows.append([mark])
+    return sorted(rows, key=lambda row: row[0].top + row[0].bottom)
 
 
 def belongs(piece: Mark, mark: Mark) -> bool:
@@ -92,3 +115,12 @@ def pieces_of(mark: Mark, labels: np.ndarray) -> int:
     """Return how many pieces lie apart in ``mark``: what is drawn by more than two is a face, a crossword, a text."""
     areas = np.bincount(labels[np.isin(labels, mark.labels)])
     return int((areas > PIECE * areas.sum()).sum())
+
+
+def touch(ink: np.ndarray) -> bool:
+    """Tell whether ``ink`` ``(H, W)``, cut to its box, is more than one digit, grown together.
+
+    A row of a digit crosses at most two strokes, and one or none near its ends; rows of neighbours cross those of both.
+    """
+    strokes = np.diff(ink.astype(int), axis=1, prepend=0) == 1  # where one begins
+    return strokes.sum() > STROKES * len(ink)

@@ -1,5 +1,7 @@
 """Ink on a picture: contrast with the paper around it, and the strokes that belong together."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,7 +16,22 @@ FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
 NEAR = 10  # of the picture's longer side a tenth: so far from ink may its grey edges reach
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 
-Box = tuple[slice, slice]
+
+@dataclass(frozen=True)
+class Contrast:
+    """How far the pixels of a picture stand out of its paper: ``values`` ``(H, W)`` from 0 to 1.
+
+    What is not above ``faintest`` may be grain. ``even`` tells whether the paper is of one level.
+    """
+
+    values: np.ndarray
+    faintest: float
+    even: bool
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether the picture is a drawing or a screenshot: without grain, on even paper."""
+        return self.even and self.faintest == FAINTEST
 
 
 def grey_along_ink(levels: np.ndarray) -> np.ndarray:
@@ -150,15 +167,16 @@ def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     return contrast - bias / np.maximum(papers, 1e-3)
 
 
-def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the contrast ``(H, W)`` of colours ``(3, H, W)`` with their paper, and how much of it may be grain."""
+def contrast_with_paper(levels: np.ndarray) -> Contrast:
+    """Return the contrast of colours ``(3, H, W)`` with their paper."""
     grey = without_grain(grey_along_ink(levels))
     paper = even_paper(grey)
     contrast = uneven_contrast(grey) if paper is None else grey - paper
     quiet = contrast[np.abs(contrast) < INK * np.abs(contrast).max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
-    contrast = np.maximum(contrast, 0) if paper is None else np.abs(contrast)
-    return contrast, max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
+    if paper is None:
+        return Contrast(np.maximum(contrast, 0), max(FAINTEST_PHOTO, NOISE * grain), even=False)
+    return Contrast(np.abs(contrast), max(FAINTEST, NOISE * grain), even=True)
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:
