@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-DATA = Path(__file__).resolve().parent / "data"
+from helpers import ROOT
+
+DATA = ROOT / "data"
 RUNS = Path("runs")
 RECIPE_NAMES = ("assignment", "sprint", "target", "best")  # spelled out so that --help needs no torch; a test compares
 
@@ -58,6 +60,7 @@ def expand(pattern: Path) -> list[Path]:
 
 if __name__ == "__main__":  # what needs no import is done before those that take seconds
     parse_arguments()  # ends here for --help and a wrong option
+    os.environ["MPLBACKEND"] = "agg"  # figures become files: whatever the user's backend is, it is not needed
     usual_handler = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
@@ -75,25 +78,25 @@ from helpers.summary import summary
 from helpers.training import fit, predict
 
 
-def run(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace) -> None:
     """Print layer table and summary, train, and write figure, history and weights."""
     changes = {"num_epochs": "epochs", "batch_size": "batch_size", "lr": "lr", "seed": "seed"}
     changed = {name: getattr(options, option) for name, option in changes.items() if option in options}
     recipe = replace(RECIPES[options.recipe], **changed)
-    train, test = load_mnist(options.data)
+    training_split, test_split = load_mnist(options.data)
     model = recipe.model()
     print(to_markdown(stages(layer_table(model))), summary(model), sep="\n\n", end="\n\n")
 
     history = fit(
         model,
-        train,
-        test,
+        training_split,
+        test_split,
         recipe,
         device=options.device,
         threads=options.threads,
         checkpoint=options.results / "checkpoint.pt",
         resume=options.resume,
-        progress=Progress(recipe.num_epochs, len(train.labels)),
+        progress=Progress(recipe.num_epochs, len(training_split)),
     )
     save_figure(plot_history(history), options.results / "results.png")
     atomic_write(options.results / "history.json", json.dumps(history.as_dict(), indent=1) + "\n")
@@ -171,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.predict:
             return predict_pictures(options)
-        run(options)
+        train(options)
     except BrokenPipeError:
         stop_printing()
         return 141

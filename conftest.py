@@ -41,7 +41,7 @@ class Interrupt(nullcontext):
 
 
 def head(split: Split, num_images: int) -> Split:
-    return Split(split.images[:num_images], split.labels[:num_images])
+    return split[:num_images]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""The picture of the page to draw on: ``python -m evidence.page_picture`` draws a digit in a browser and takes it.
+"""A picture of the page to draw on: ``python -m evidence.page_picture`` draws a digit in a browser and saves it.
 
-It needs a Chromium or Chrome on the PATH; Playwright drives it, and brings none of its own.
+It needs Chromium or Chrome on the PATH: Playwright controls the browser but comes without one.
 """
 
 import io
@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from helpers.page import PAGE, PICTURE
+from helpers.results import RESULTS
 from helpers.runtime.files import atomic_write
 
+PAGE, PICTURE = RESULTS / "page.html", RESULTS / "page.png"
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # a container's user, who has no sandbox
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # as in a container, where the sandbox does not work
 FIVE = [(190, 50), (108, 54), (102, 122), (140, 108), (178, 126), (190, 166), (164, 208), (124, 218), (92, 200)]
-NUM_COLOURS = 256  # enough for a picture of this page, and a third of the bytes
+NUM_COLOURS = 256  # enough for this picture, in a third of the bytes
 
 
 def find_browser() -> str | None:
@@ -28,10 +30,12 @@ def find_browser() -> str | None:
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start a headless browser that asks nobody for anything, and end it."""
-    quiet = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    """Open a headless browser that contacts no server by itself, and close it after the block."""
+    arguments = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    arguments.append("--no-first-run")
+    if AS_ROOT:
+        arguments.append("--no-sandbox")
     with sync_playwright() as playwright:
-        arguments = [*quiet, "--no-first-run", *["--no-sandbox"] * AS_ROOT]
         browser = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
         yield browser
         browser.close()
@@ -67,5 +71,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     if find_browser() is None:
-        raise SystemExit(f"there is no browser: install one of {', '.join(BROWSERS)}")
+        raise SystemExit(f"error: there is no browser on the PATH: install one of {', '.join(BROWSERS)}")
     main()

@@ -1,11 +1,18 @@
-"""The parts of README.md that code and results make: ``python -m evidence.readme`` writes them again."""
+"""The parts of README.md and evidence/README.md that code and results make, and the repository's address in all files.
 
+python -m evidence.readme                          # write the parts again
+python -m evidence.readme --repository ADDRESS     # after forking: set the address, too
+"""
+
+import argparse
 import ast
 import json
-import math
 import re
 import statistics
+import subprocess
+import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 from evidence.timings import races, speed
@@ -13,63 +20,35 @@ from helpers import ROOT
 from helpers.model import Net
 from helpers.receptive_field import layer_table, stages, to_markdown
 from helpers.recipe import RECIPES
-from helpers.results import findings, percent, read_json, study_of, study_table, sturdiness_of
+from helpers.results import findings, percent, rates_table, read_json, seeds_that_reach, study_of, study_table
 from helpers.runtime.files import atomic_write
 from helpers.runtime.markdown import markdown_table
 
-RUNTIME = ROOT / "helpers" / "runtime"
-TEST_IMAGES = 10_000
 NOTEBOOK = "ERAV4S5CNNwithBN.ipynb"
+COURSE_GOAL = 0.994
+HOSTS = "https://github.com/"  # the only host whose notebooks Colab opens by their address
 
 
 def badge() -> str:
     """Return the Colab badge; the repository's address is set in pyproject.toml."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
-    address = urls["notebook"].replace("https://github.com/", "https://colab.research.google.com/github/")
+    address = addresses(ROOT)["notebook"].replace(HOSTS, "https://colab.research.google.com/github/")
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 
 
-def headline() -> str:
-    """Return the table that says it all."""
-    rows = layer_table(Net())
-    recipes = {
-        "Assignment's recipe, 20 epochs": "assignment",
-        "Sprint, **one** epoch": "sprint",
-        "For the course's target of 99.4%, 4 epochs": "target",
-        "Best recipe, 20 epochs": "best",
-    }
-    sees = "**{}×{}** of 28×28 pixels".format(*rows[-1].receptive_field)
-    lines = [
-        ["Parameters", f"**{sum(row.params for row in rows):,}**", "counted, and predicted by hand"],
-        ["Receptive field", sees, "computed, and measured"],
-    ]
-    for name, recipe in recipes.items():
-        final = study_of(recipe)["summary"]["final"]
-        evidence = f"mean of n = {final['n']} seeds, sd {final['sd'] * 100:.2f}, last epoch, 95% interval"
-        lines.append([name, f"**{percent(final)}** test accuracy", evidence])
-    measured = read_json("benchmark")["cpu"]
-    speed = measured["full_epoch"]["times_better"]["ours"]
-    spread = f"{speed['least']:.1f} to {speed['greatest']:.1f}"
-    evidence = f"median of {measured['settings']['rounds']} rounds, {spread}, {measured['machine']['cores']} cores"
-    lines.append(["Epoch, against the stock pipeline", f"**{speed['medians']:.1f} times** faster", evidence])
-    lines += races(measured["time_to_99"], read_json("benchmark")["cpu time_to_target"]["time_to_target"])
-    mean = study_of("assignment")["summary"]["final"]["mean"]
-    drawn = math.sqrt(mean * (1 - mean) / TEST_IMAGES) * 100
-    return (
-        f"{markdown_table(['', '', 'evidence'], lines, num_left=3)}\n\n± is over seeds, on these {TEST_IMAGES:,} test "
-        f"images. Which images were drawn adds a standard error of about {drawn:.2f} points, the same for all."
-    )
+def recipes() -> str:
+    """Return what each recipe reaches, over its seeds."""
+    rows = []
+    for name, recipe in RECIPES.items():
+        final = study_of(name)["summary"]["final"]
+        reached = f"{seeds_that_reach(COURSE_GOAL, name)} of {final['n']}"
+        rows.append([f"*{name}*", recipe.num_epochs, f"**{percent(final)}**", f"{final['sd'] * 100:.2f}", reached])
+    head = ["recipe", "epochs", "test accuracy", "sd of seeds", f"seeds that reach {COURSE_GOAL:.1%}"]
+    return markdown_table(head, rows)
 
 
-def run() -> str:
-    """Return a sentence on the committed run of the default recipe."""
-    history = read_json("assignment/history")
-    return (
-        f"*The committed run: seed {history['recipe']['seed']}, {len(history['seconds'])} epochs in "
-        f"{sum(history['seconds']) / 60:.1f} minutes ({history['device']}), train accuracy "
-        f"{history['train_accuracy'][-1]:.2%} while learning, test accuracy {history['test_accuracy'][-1]:.2%} "
-        "after the last epoch.*"
-    )
+def layers() -> str:
+    """Return the layer table."""
+    return to_markdown(stages(layer_table(Net()))).strip()
 
 
 def sections() -> str:
@@ -80,78 +59,59 @@ def sections() -> str:
     return "\n".join(f"* [{heading}]({NOTEBOOK}#{heading.replace(' ', '-')})" for heading in headings)
 
 
-def layers() -> str:
-    """Return the layer table."""
-    return to_markdown(stages(layer_table(Net()))).strip()
+def sensitivity() -> str:
+    """Return the study of learning rates as a table."""
+    return rates_table(read_json("study")["sensitivity"]["summary"])
 
 
-def studies() -> str:
-    """Return the ablation's table with a sentence on each variant, and the tables of the candidates."""
-    study = read_json("study")
-    runs = study_of("best")["runs"]
-    lowest = min(min(record["test_accuracy"][-3:]) for record in runs)
-    versions = "; ".join(f"{made_on(study[title]['runs'][0])} ({title})" for title in ("ablation", "recipes"))
-    parts = [
-        "**What batch normalization buys**, and the recipe's other parts (test accuracy, 20 epochs):",
-        study_table(study["ablation"]["summary"]),
-        "\n".join(f"* {answer}" for answer in findings(study["ablation"]["summary"])),
-        "**How far the network goes**, and how it takes digits that it was not made for (test images):",
-        sturdiness({recipe: sturdiness_of(recipe) for recipe in RECIPES}),
-        f"No seed of *best* was below {lowest:.2%} on the test set in any of the last three epochs. The recipes were "
-        "chosen on training images that were held out, drawn anew for each seed. Few of the differences below are "
-        "larger than what seeds differ by:",
-        *(search(title, table) for title, table in read_json("search").items()),
-        candidates("sprint", study["sprint candidates"]["summary"]),
-        f"Made on {versions}.",
-    ]
-    return "\n\n".join(parts)
+def ablation() -> str:
+    """Return the ablation's table, with a sentence on each variant."""
+    summary = read_json("study")["ablation"]["summary"]
+    return study_table(summary) + "\n\n" + "\n".join(f"* {finding}" for finding in findings(summary))
 
 
-def made_on(run: dict) -> str:
-    """Return device and versions of a run."""
-    return f"{run['device']} with {', '.join(f'{name} {version}' for name, version in run['versions'].items())}"
+def distortions() -> str:
+    """Return the accuracies of all recipes on distorted test images."""
+    summaries = {name: study_of(name)["summary"] for name in RECIPES}
+    names = [f"{name} (n = {summary['final']['n']})" for name, summary in summaries.items()]
+    changes = next(iter(summaries.values()))["distorted"]
+    rows = [[change, *(percent(summary["distorted"][change]) for summary in summaries.values())] for change in changes]
+    return markdown_table(["test images", *names], rows)
 
 
-def sturdiness(summaries: dict[str, dict]) -> str:
-    """Return the accuracies of recipes on the test images as they are and on some of the distorted ones."""
-    changes = summaries["best"]["distorted"]
-    shown = [change for change in changes if any(word in change for word in ("right", "blurred", "noisy"))]
-    rows = []
-    for recipe, summary in summaries.items():
-        cells = [percent(summary["final"]), *(percent(summary["distorted"][change]) for change in shown)]
-        rows.append([recipe, summary["final"]["n"], *cells])
-    return markdown_table(["recipe", "n", "final epoch", *shown], rows)
+def searches() -> str:
+    """Return what was compared on held-out images before the recipes were chosen, a folded table for each length."""
+    return "\n\n".join(_search(title, table) for title, table in read_json("search").items())
 
 
-def search(title: str, table: dict) -> str:
-    """Return what was compared on held-out images before a recipe was chosen, folded away."""
-    held_out, trained_on = table["held_out"], table["trained_on"]
+def _search(title: str, table: dict) -> str:
     rows = []
     for name, variant in table["variants"].items():
         accuracies = [run["accuracy"] * 100 for run in variant["runs"]]
         each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
         rows.append([name, len(accuracies), f"{statistics.fmean(accuracies):.2f}%", each])
-    summary = f"<summary>{title}: {held_out:,} images held out, {trained_on:,} to learn from</summary>"
-    return f"<details>{summary}\n\n" + markdown_table(["variant", "n", "mean", "each seed"], rows) + "\n\n</details>"
+    images = f"{table['held_out']:,} images held out, {table['trained_on']:,} to learn from"
+    made = markdown_table(["variant", "n", "mean", "each seed"], rows)
+    return f"<details><summary>{title}: {images}</summary>\n\n{made}\n\n</details>"
 
 
-def candidates(name: str, summary: dict[str, dict]) -> str:
-    """Return table and figure of the candidates for a recipe, folded away."""
-    picture = f"![Validation accuracies of the candidates for {name}](results/{name}-candidates.png)"
-    title = f"<summary>The candidates for <em>{name}</em>, on validation images</summary>"
-    return f"<details>{title}\n\n{study_table(summary)}\n\n{picture}\n\n</details>"
+def made_on() -> str:
+    """Return on what the studies were made."""
+    runs = {title: study["runs"][0] for title, study in read_json("study").items()}
+    versions = {title: ", ".join(map(" ".join, run["versions"].items())) for title, run in runs.items()}
+    return "\n".join(f"* {title}: {runs[title]['device']}, {versions[title]}" for title in runs)
 
 
 def files() -> str:
-    """Return the modules of the three parts, each with its first line; a package is one module of its part."""
+    """Return the modules of the project, each with its first line, a package being one of its folder."""
     parts = []
-    for folder in (ROOT / "helpers", RUNTIME, ROOT / "evidence"):
-        lines = [f"**`{folder.relative_to(ROOT).as_posix()}/`**: {first_line(folder / '__init__.py')}", ""]
-        packages = [module for module in folder.glob("*/__init__.py") if module.parent != RUNTIME]
-        for module in sorted([*folder.glob("[a-z]*.py"), *packages]):
-            path = module.relative_to(ROOT).as_posix().removesuffix("__init__.py")
-            name = path.removeprefix(f"{folder.relative_to(ROOT).as_posix()}/")
-            lines.append(f"* [`{name}`]({path}): {first_line(module)}")
+    for folder in (ROOT / "helpers", ROOT / "helpers" / "runtime", ROOT / "evidence"):
+        name = folder.relative_to(ROOT).as_posix()
+        lines = [f"**`{name}/`**: {first_line(folder / '__init__.py')}", ""]
+        modules = [*folder.glob("[a-z]*.py"), *(package.parent for package in folder.glob("*/__init__.py"))]
+        for module in sorted(modules):
+            docstring = first_line(module / "__init__.py" if module.is_dir() else module)
+            lines.append(f"* [`{module.name}`](../{module.relative_to(ROOT).as_posix()}): {docstring}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -161,18 +121,71 @@ def first_line(module: Path) -> str:
     return (ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or "").splitlines()[0]
 
 
-def render(text: str) -> str:
-    """Return README's text with every part between its two comments made anew."""
-    for part in (badge, headline, run, sections, layers, studies, speed, files):
+PAGES: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (badge, recipes, races, layers, sections),
+    "evidence/README.md": (sensitivity, ablation, distortions, searches, made_on, speed, files),
+}
+
+
+def render(page: str, text: str) -> str:
+    """Return the ``text`` of a page with every part between its two comments made anew."""
+    for part in PAGES[page]:
         begin, end = f"<!-- begin: {part.__name__} -->", f"<!-- end: {part.__name__} -->"
-        pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
-        made = f"{begin}\n\n{part()}\n\n{end}"
-        text, count = pattern.subn(lambda match, made=made: made, text)
-        if count != 1:
-            raise ValueError(f"README.md has {count} parts {part.__name__!r}: give it one, between {begin} and {end}")
+        before, found, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found or not found_end:
+            raise ValueError(f"{page} has no part {part.__name__!r}: give it one, between {begin} and {end}")
+        text = f"{before}{begin}\n\n{part()}\n\n{end}{after}"
     return text
 
 
+def addresses(root: Path) -> dict[str, str]:
+    """Return the addresses in pyproject.toml: of the repository, and of the notebook in it."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+
+
+def set_repository(root: Path, repository: str, branch: str = "main") -> list[str]:
+    """Have every file below ``root`` name this repository; return a line for each file that was changed.
+
+    The notebook's address takes in the folder in which ``root`` lies within its git repository. Raises ``ValueError``
+    for what is no address on GitHub.
+    """
+    repository = repository.removesuffix("/").removesuffix(".git")
+    if not re.fullmatch(re.escape(HOSTS) + r"[\w.-]+/[\w.-]+", repository):
+        raise ValueError(f"the repository is {repository!r}: give its address, as {HOSTS}OWNER/NAME")
+    git = ["git", "rev-parse", "--show-prefix"]
+    prefix = subprocess.run(git, cwd=root, capture_output=True, text=True).stdout.strip()
+    now = {"notebook": f"{repository}/blob/{branch}/{prefix}{NOTEBOOK}", "repository": repository}
+    was, changed = addresses(root), []
+    for name in ("pyproject.toml", "README.md", NOTEBOOK):
+        path = root / name
+        text = new = path.read_text(encoding="utf-8")
+        for address in ("notebook", "repository"):  # the longer one first: it begins with the other
+            for host in (HOSTS, "https://colab.research.google.com/github/"):
+                new = new.replace(was[address].replace(HOSTS, host), now[address].replace(HOSTS, host))
+        if new != text:
+            atomic_write(path, new)
+            changed.append(f"{name}: {was['repository']} is {repository} now")
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Set the address where one is given, write the pages again; return 0, or 2 after one line about an error."""
+    parser = argparse.ArgumentParser(prog="python -m evidence.readme", description="Write the generated parts again.")
+    parser.add_argument("--repository", metavar="ADDRESS", help="have all files name this repository on GitHub")
+    parser.add_argument("--branch", default="main", help="in which Colab finds the notebook (main)")
+    options = parser.parse_args(arguments)
+    try:
+        if options.repository:
+            print(*set_repository(ROOT, options.repository, options.branch) or ["nothing to change"], sep="\n")
+        for page in PAGES:
+            path = ROOT / page
+            atomic_write(path, render(page, path.read_text(encoding="utf-8")))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    atomic_write(readme, render(readme.read_text(encoding="utf-8")))
+    sys.exit(main())

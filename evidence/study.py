@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,15 +18,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed.run import main as torchrun
 
-from evidence.candidates import SPRINT_CANDIDATES
 from helpers.data import Batches, Split, load_mnist
 from helpers.inspection import distortions
-from helpers.plots import plot_intervals, save_figure
+from helpers.plots import plot_intervals, plot_rates, save_figure
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
-from helpers.results import study_table, summarise_study
+from helpers.results import networks_by_rate, study_table, summarise_study
 from helpers.runtime.console import suit_any_console
 from helpers.runtime.device import choose_device
 from helpers.runtime.files import atomic_write
+from helpers.runtime.history import History
+from helpers.runtime.progress import Silent
 from helpers.runtime.threads import available_cores, in_threads
 from helpers.training import EVALUATION_BATCH, evaluate, fit
 
@@ -43,12 +44,29 @@ class Study:
 
     variants: dict[str, Recipe]
     num_seeds: int
+    more_seeds: dict[str, int] = field(default_factory=dict)  # of single variants, instead of num_seeds
     held_out: int = 0
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Return name and recipe of every run, all variants of one seed before the next seed."""
-        seeds = range(1, self.num_seeds + 1)
-        return [(name, replace(recipe, seed=seed)) for seed in seeds for name, recipe in self.variants.items()]
+        numbers = {name: self.more_seeds.get(name, self.num_seeds) for name in self.variants}
+        return [
+            (name, replace(recipe, seed=seed))
+            for seed in range(1, max(numbers.values()) + 1)
+            for name, recipe in self.variants.items()
+            if seed <= numbers[name]
+        ]
+
+
+def sensitivity() -> dict[str, Recipe]:
+    """Return the cells of the study of batch norm: three networks, each trained with rates from too low to too high."""
+    networks = {
+        "batch norm": ASSIGNMENT,
+        "no batch norm": replace(ASSIGNMENT, batch_norm="none"),
+        "no batch norm, He's weights": replace(ASSIGNMENT, batch_norm="none", initial_weights="he"),
+    }
+    rates = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3)
+    return {f"{name}, lr {lr:g}": replace(recipe, lr=lr) for name, recipe in networks.items() for lr in rates}
 
 
 STUDIES = {
@@ -61,29 +79,47 @@ STUDIES = {
             "no augmentation": replace(ASSIGNMENT, augmentation=None),
         },
         num_seeds=6,
+        more_seeds={"assignment": 10},
     ),
-    "sprint candidates": Study(SPRINT_CANDIDATES, num_seeds=10, held_out=5000),
-    "assignment": Study({"assignment": ASSIGNMENT}, num_seeds=4),
+    "sensitivity": Study(  # the cells that are in the ablation, too, have the same seeds there
+        sensitivity(), num_seeds=4, more_seeds={"batch norm, lr 0.001": 10, "no batch norm, lr 0.001": 6}
+    ),
     "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
 }
 
 
-def run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, device: str) -> dict:
+class LastHistory(Silent):
+    """Progress that shows nothing and remembers the history so far, of a run that may fail."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        super().__init__()
+        self.history = History.begin(recipe.as_json(), choose_device(device), threads=1)
+
+    def epoch(self, history: History) -> None:
+        self.history = history
+
+
+def record_of_run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, device: str) -> dict:
     """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves.
 
-    At its end stands the accuracy on each of ``distortions`` of the images that it is tested on.
+    At its end stands the accuracy on each of ``distortions`` of the images that it is tested on. A run whose loss is
+    no longer finite says so under ``failure``; what its broken network answers is the last entry of its test accuracy.
     """
     if study.held_out:
         train, test = train.hold_out(study.held_out, seed=recipe.seed)
-    model = recipe.model()
+    model, progress, failure = recipe.model(), LastHistory(recipe, device), {}
     # One-thread processes side by side finish sooner than one process with all cores.
-    history = fit(model, train, test, recipe, device=device, threads=1)
+    try:
+        fit(model, train, test, recipe, device=device, threads=1, progress=progress)
+    except FloatingPointError as error:
+        progress.history.test_accuracy.append(evaluate(model, Batches(test, EVALUATION_BATCH, device=device))[1])
+        failure = {"failure": str(error)}
     with in_threads(1):
         distorted = {
             change: evaluate(model, Batches(split, EVALUATION_BATCH, device=device))[1]
             for change, split in distortions(test).items()
         }
-    record = {"variant": name, "seed": recipe.seed, **history.as_dict(), "distorted": distorted}
+    record = {"variant": name, "seed": recipe.seed, **progress.history.as_dict(), **failure, "distorted": distorted}
     return {
         key: [round(number, DECIMALS) for number in value] if isinstance(value, list) else value
         for key, value in record.items()
@@ -104,28 +140,32 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
 def do_share(title: str, folder: Path, known: list[dict], data: Path, device: str) -> list[dict] | None:
     """Do this rank's share of the missing runs; return all records on rank 0, which gathers them, else None.
 
-    A record is known from an earlier study or lies in ``folder`` of any rank; a run that was cut off left none.
-    Records of a recipe that has changed since do not count.
+    A record is known from an earlier study or lies in ``folder`` of any rank; a run that was cut off left none. The
+    recipe tells whether a record is that of a run, whatever its variant is called.
     """
     study, rank, world_size = STUDIES[title], dist.get_rank(), dist.get_world_size()
     found: list = [None] * world_size
     dist.all_gather_object(found, known + read_records(sorted(folder.glob("*.json"))))
-    wanted = {(name, recipe.seed): recipe.as_json() for name, recipe in study.runs()}
-    found = [[r for r in part if r["recipe"] == wanted.get((r["variant"], r["seed"]))] for part in found]
-    done = {(record["variant"], record["seed"]) for records in found for record in records}
-    missing = [(name, recipe) for name, recipe in study.runs() if (name, recipe.seed) not in done]
+    records = [record for part in found for record in part]
+    missing = [(name, recipe) for name, recipe in study.runs() if record_of(recipe, records) is None]
     mine = []
     splits = load_mnist(data) if missing[rank::world_size] else None
     for name, recipe in missing[rank::world_size]:
-        mine.append(run(study, name, recipe, *splits, device))
+        mine.append(record_of_run(study, name, recipe, *splits, device))
         atomic_write(folder / f"{name.replace(' ', '-')}-{recipe.seed}.json", json.dumps(mine[-1]))
         print(f"{name}, seed {recipe.seed}: {mine[-1]['test_accuracy'][-1]:.2%}", flush=True)
     gathered: list | None = [None] * world_size if rank == 0 else None
     dist.gather_object(mine, gathered)
     if gathered is None:
         return None
-    records = {(record["variant"], record["seed"]): record for part in found + gathered for record in part}
-    return [records[name, recipe.seed] for name, recipe in study.runs()]
+    records += [record for part in gathered for record in part]
+    return [{**record_of(recipe, records), "variant": name} for name, recipe in study.runs()]
+
+
+def record_of(recipe: Recipe, records: list[dict]) -> dict | None:
+    """Return the record of the run by this recipe, its seed included, if there is one."""
+    settings = recipe.as_json()
+    return next((record for record in records if record["recipe"] == settings), None)
 
 
 def join_the_others(device: torch.device) -> None:
@@ -144,13 +184,15 @@ def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -
     """Do this process's share of the runs; the first one merges all into ``study.json``, the figure and a table."""
     join_the_others(device)
     path = options.results / "study.json"
-    known = read_studies(path).get(options.study, {}).get("runs", [])
+    alike = [title for title, study in STUDIES.items() if study.held_out == STUDIES[options.study].held_out]
+    known = [run for title, study in read_studies(path).items() if title in alike for run in study["runs"]]
     records = do_share(options.study, folder, known, options.data, device.type)
     if records is not None:
         summary = summarise_study(records)
         studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}  # others may have ended
         atomic_write(path, json.dumps(studies) + "\n")
-        save_figure(plot_intervals(summary), options.results / f"{options.study.replace(' ', '-')}.png")
+        figure = plot_rates(networks_by_rate(summary)) if options.study == "sensitivity" else plot_intervals(summary)
+        save_figure(figure, options.results / f"{options.study.replace(' ', '-')}.png")
         print(study_table(summary))
     dist.destroy_process_group()
 

@@ -1,4 +1,6 @@
-"""What happens inside a model, what a trained one gets wrong, and how it fares on digits it was not made for."""
+"""What happens inside a network, which digits a trained one misreads, and how it does on distorted digits."""
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,10 @@ from helpers.training import Trainer
 
 
 def confusion_matrix(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return counts ``(10, 10)`` from log-probabilities ``(N, 10)``: row for the label, column for the prediction."""
+    """Return counts ``(10, 10)``, a row for each label and a column for each prediction.
+
+    From log-probabilities ``(N, 10)`` and labels ``(N,)``.
+    """
     pairs = labels * NUM_CLASSES + log_probs.argmax(dim=1)
     return pairs.bincount(minlength=NUM_CLASSES**2).view(NUM_CLASSES, NUM_CLASSES)
 
@@ -29,7 +34,7 @@ def confident_mistakes(log_probs: Tensor, labels: Tensor, number: int) -> Tensor
 
 
 def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, unit: tuple[int, int]) -> Tensor:
-    """Return how much each input pixel moves one unit of a layer ``(H, W)``: mean absolute gradient over the images.
+    """Return the influence ``(H, W)`` of each input pixel on one unit: its mean absolute gradient over the images.
 
     ``layer`` is a submodule's name, ``unit`` a (row, column) of its output, all channels summed. As defined by
     Luo et al., Understanding the Effective Receptive Field (2016). Uses eval mode and restores the model's.
@@ -46,9 +51,9 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
 
 @torch.no_grad()
 def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Return what each stage (child module) of ``model`` puts out on ``images`` ``(B, 1, H, W)``, by its name.
+    """Return the output of each stage (child module) of ``model`` on ``images`` ``(B, 1, H, W)``, by its name.
 
-    In the mode that the model is in, on a copy: its batch norms' statistics and its random state stay as they are.
+    A copy is run in the model's mode, so that running statistics and random state stay as they are.
     """
     duplicate = copy_of(model)
     with random_state_kept(images.device), outputs_of(duplicate, list(dict(model.named_children()))) as outputs:
@@ -56,11 +61,22 @@ def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return outputs
 
 
-def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str, float]:
-    """Train ``num_steps`` steps; return how large an update is against the weights it moves, by stage.
+@torch.no_grad()
+def layer_input(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """Return what reaches the submodule ``layer`` for ``images`` ``(B, 1, H, W)``; run as by ``layer_outputs``."""
+    inputs: list[Tensor] = []
+    duplicate = copy_of(model)
+    duplicate.get_submodule(layer).register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
+    with random_state_kept(images.device):
+        duplicate(images)
+    return inputs[0]
 
-    That is the Euclidean norm of a step's change over the norm of the weights, of the stage's convolution or linear
-    layer, as a mean over the steps. Raises ``ValueError`` where ``batches`` hold fewer than that.
+
+def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str, float]:
+    """Train for ``num_steps`` steps; return the size of an update relative to that of the weights, by stage.
+
+    That is the Euclidean norm of a step's change over the norm of the weights of the stage's convolution or linear
+    layer, as a mean over the steps. Raises ``ValueError`` where ``batches`` has fewer steps.
     """
     if not 1 <= num_steps <= len(batches):
         raise ValueError(f"num_steps is {num_steps}: give 1 to {len(batches)}, the batches of an epoch")
@@ -80,9 +96,9 @@ def _has_filters(module: nn.Module) -> bool:
 
 
 def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> float:
-    """Return the accuracy (a fraction) of a copy of ``model`` left in train mode by mistake, in such batches.
+    """Return the accuracy (a fraction) on ``split`` when the model is left in train mode by mistake.
 
-    What its dropout draws leaves the random state as it was.
+    A copy is run in batches of ``batch_size``, so that running statistics and random state stay as they are.
     """
     forgetful, device = copy_of(model).train(), next(model.parameters()).device
     hits = 0
@@ -93,11 +109,32 @@ def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> fl
 
 
 @torch.no_grad()
-def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -> list[list[Tensor]]:
-    """Return for each channel of ``stage`` the ``number`` patches of images that it answers to most strongly.
+def answers_in_batches(
+    model: nn.Module, split: Split, index: int, batch_size: int, num_batches: int, seed: int = 0
+) -> list[float]:
+    """Return the probability of the right digit for one image of ``split`` in train mode, once for each batch.
 
-    A patch is what the strongest unit sees, cut out by the layer table's box: ``(h, w)`` uint8. An image gives each
-    channel one patch at most. The model is used in eval mode.
+    In every batch the image is among ``batch_size`` - 1 others, drawn anew. Dropout is off, so that only batch norm
+    makes a difference. A copy is run: running statistics and random state stay as they are.
+    """
+    copied, generator = copy_of(model).cpu().train(), torch.Generator().manual_seed(seed)
+    for module in copied.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    batches, answers = Batches(split), []
+    for _ in range(num_batches):
+        others = torch.randperm(len(split), generator=generator)[: batch_size - 1]
+        images, _ = batches.load(torch.cat([torch.tensor([index]), others]))
+        answers.append(copied(images)[0, split.labels[index]].exp().item())
+    return answers
+
+
+@torch.no_grad()
+def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -> list[list[Tensor]]:
+    """Return for each channel of ``stage`` the ``number`` image patches to which it responds most strongly.
+
+    A patch ``(h, w)`` uint8 is the receptive field of the strongest unit, cut out by the layer table's box. An image
+    gives each channel at most one patch. The model is used in eval mode.
     """
     duplicate = copy_of(model).cpu().eval()
     maps = torch.cat([layer_outputs(duplicate, images)[stage.name] for images, _ in Batches(split, 500)])
@@ -113,7 +150,7 @@ def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -
 
 
 def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
-    """Return the test split as it is and changed in ways in which digits from elsewhere may differ, by name."""
+    """Return the test split as it is, and distorted in ways in which digits from elsewhere may differ, by name."""
     images = test.images.unsqueeze(1)  # (N, 1, 28, 28) uint8
 
     def moved(angle: float = 0.0, right: int = 0, scale: float = 1.0) -> Tensor:
@@ -129,4 +166,4 @@ def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
         "blurred (sigma 1.5 pixels)": TF.gaussian_blur(images, [9, 9], [1.5, 1.5]),
         "noisy (sigma 64 of 255)": (images + noise).clamp(0, 255),
     }
-    return {name: Split(pixels.to(torch.uint8).squeeze(1), test.labels) for name, pixels in changed.items()}
+    return {name: replace(test, images=pixels.to(torch.uint8).squeeze(1)) for name, pixels in changed.items()}

@@ -1,5 +1,6 @@
 """The network of the assignment: seven convolutions and one linear layer, 11,874 parameters."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -9,18 +10,25 @@ from torch.nn import functional as F
 BatchNorm = Literal["after", "before", "none"]
 
 
-def conv_block(in_channels: int, out_channels: int, kernel_size: int, batch_norm: BatchNorm = "after") -> nn.Sequential:
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    batch_norm: BatchNorm = "after",
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> nn.Sequential:
     """Return a convolution without padding, a ReLU and a batch norm: each side shrinks by ``kernel_size - 1``.
 
-    The convolution has a bias only where there is no batch norm. A norm before the ReLU has a shift that does just
-    what a bias would; behind the ReLU, the shift of the norm in front of the convolution does nearly so.
+    The convolution has a bias only where there is no batch norm. A batch norm right behind the convolution would
+    subtract the bias again. One behind the ReLU gives the next convolution inputs with a learned shift, which does
+    nearly the same as a bias.
     Raises ``ValueError`` for an unknown ``batch_norm``.
     """
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, bias=batch_norm == "none")
     if batch_norm == "after":
-        return nn.Sequential(conv, nn.ReLU(inplace=True), nn.BatchNorm2d(out_channels))
+        return nn.Sequential(conv, nn.ReLU(inplace=True), norm(out_channels))
     if batch_norm == "before":
-        return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+        return nn.Sequential(conv, norm(out_channels), nn.ReLU(inplace=True))
     if batch_norm == "none":
         return nn.Sequential(conv, nn.ReLU(inplace=True))
     raise ValueError(f"batch_norm is {batch_norm!r}: choose after, before or none (its place by the ReLU)")
@@ -30,12 +38,18 @@ class Net(nn.Module):
     """Digit classifier: images ``(B, 1, 28, 28)`` in, log-probabilities ``(B, 10)`` out.
 
     The defaults are the assignment's network. ``dropout`` (a probability) and ``batch_norm`` (after the ReLU,
-    before it, or none) are arguments so that what each contributes can be measured.
+    before it, or none) are arguments so that what each contributes can be measured; ``norm(num_channels)`` builds
+    the layer, so that one of one's own can be tried.
     """
 
-    def __init__(self, dropout: float = 0.25, batch_norm: BatchNorm = "after") -> None:
+    def __init__(
+        self,
+        dropout: float = 0.25,
+        batch_norm: BatchNorm = "after",
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
-        block = partial(conv_block, batch_norm=batch_norm)
+        block = partial(conv_block, batch_norm=batch_norm, norm=norm)
         self.conv1 = block(1, 8, 3)
         self.conv2 = block(8, 16, 3)
         self.pool1 = nn.Sequential(nn.MaxPool2d(2, 2), nn.Dropout(dropout))

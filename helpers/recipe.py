@@ -1,13 +1,15 @@
-"""Recipes: every setting of a run in one place, and the four that this project trains."""
+"""Recipes: all settings of a run in one place, and the four recipes of this project."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from helpers.augmentation import Augmentation
 from helpers.model import BatchNorm, Net
+from helpers.runtime.settings import check_choice, check_numbers, check_switches, check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -21,36 +23,30 @@ class Recipe:
     momentum: float = 0.9  # of SGD
     nesterov: bool = False
     weight_decay: float = 0.0
-    schedule: str = "constant"  # or "one-cycle": up during the fraction warm_up of all steps, then down to 0
-    warm_up: float = 0.3
+    schedule: str = "constant"  # or "one-cycle": the rate rises to its peak and then falls to 0
+    warm_up_fraction: float = 0.3  # of all steps, during which the rate of a cycle rises
     label_smoothing: float = 0.0
     dropout: float = 0.25
     batch_norm: BatchNorm = "after"  # the ReLU, or "before" it, or "none"
+    initial_weights: str = "pytorch"  # as PyTorch draws them, or "he" (He et al., 2015)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
-    clean_statistics: bool = False  # batch norm's, taken anew after each epoch from images without augmentation
+    recalibrate_batch_norm: bool = False  # after each epoch, on training images without augmentation
     seed: int = 1
 
     def __post_init__(self) -> None:
-        whole = {"num_epochs": 1, "batch_size": 1, "seed": 0}
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-                raise ValueError(f"{name} is {value!r}: give a whole number, at least {least}")
-        bounds = {"lr": (0, 100), "momentum": (0, 1), "weight_decay": (0, 1), "warm_up": (0, 1)}
-        bounds |= {"label_smoothing": (0, 1), "dropout": (0, 1)}
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not low <= value < high or (name == "lr" and value == 0):
-                raise ValueError(f"{name} is {value!r}: give a number from {low} to below {high}")
+        check_whole_numbers(self, "num_epochs", "batch_size", least=1)
+        check_whole_numbers(self, "seed", least=0)
+        check_numbers(self, "lr", above=0, below=100)
+        check_numbers(
+            self, "momentum", "weight_decay", "warm_up_fraction", "label_smoothing", "dropout", least=0, below=1
+        )
+        check_switches(self, "nesterov", "recalibrate_batch_norm")
+        check_choice(self, "optimizer", ("sgd", "adamw"))
+        check_choice(self, "schedule", ("constant", "one-cycle"))
+        check_choice(self, "batch_norm", ("after", "before", "none"))
+        check_choice(self, "initial_weights", ("pytorch", "he"))
         if not isinstance(self.augmentation, Augmentation | None):
             raise ValueError(f"augmentation is {self.augmentation!r}: give an Augmentation or None")
-        if not isinstance(self.clean_statistics, bool):
-            raise ValueError(f"clean_statistics is {self.clean_statistics!r}: give True or False")
-        choices = {"optimizer": ("sgd", "adamw"), "schedule": ("constant", "one-cycle")}
-        choices["batch_norm"] = ("after", "before", "none")
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose {' or '.join(known)}")
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON file gives them back."""
@@ -58,8 +54,28 @@ class Recipe:
 
     def model(self) -> Net:
         """Return the network that this recipe trains, its weights drawn from the recipe's seed."""
-        torch.manual_seed(self.seed)
-        return Net(self.dropout, self.batch_norm)
+        model = Net(self.dropout, self.batch_norm)
+        draw_weights(model, self.seed, self.initial_weights)
+        return model
+
+
+def draw_weights(model: nn.Module, seed: int, initial_weights: str = "pytorch") -> None:
+    """Draw the weights of each convolution and linear layer of ``model`` from a seed of the layer's own.
+
+    So two networks that are drawn from one ``seed`` start with the same weights, though one has biases, or other
+    layers in between. ``"pytorch"`` is uniform within 1 / sqrt(n) of 0, for n inputs of a unit; ``"he"`` is normal with
+    a standard deviation of sqrt(2 / n), biases 0 (He et al., Delving Deep into Rectifiers, 2015).
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    seeds = torch.randint(2**62, (len(layers),), generator=torch.Generator().manual_seed(seed))
+    for layer, own_seed in zip(layers, seeds.tolist(), strict=True):
+        torch.manual_seed(own_seed)
+        if initial_weights == "pytorch":
+            layer.reset_parameters()
+            continue
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 # The course's own recipe: 20 epochs of SGD with momentum at a small, constant rate.
@@ -71,7 +87,7 @@ SPRINT = Recipe(
     lr=0.02,  # twenty times the assignment's: one epoch has 938 steps to get there
     weight_decay=0.05,  # shrinks weights by up to a thousandth a step, and stands in for the dropout that is missing
     schedule="one-cycle",  # a high rate is only of use if it ends low
-    warm_up=0.2,  # batch norm's statistics are settled long before; the rest of the steps goes down
+    warm_up_fraction=0.2,  # batch norm's statistics are settled long before; the rest of the steps goes down
     label_smoothing=0.05,  # in one epoch the network has no time to become too sure by itself
     dropout=0.0,  # nothing to regularise: no image is seen twice
     augmentation=Augmentation(crop_probability=0.0, rotation=0.0, shift=0.03),  # hardly any, for the same reason
@@ -88,11 +104,11 @@ TARGET = Recipe(
         rotation=6.0,  # degrees; all warps mild, so that they are learned soon
         shift=0.04,  # of the side: 1.1 pixels
         zoom=0.05,
-        spoil_probability=0.1,  # as few are enough to read what is blurred or noisy
+        corrupt_probability=0.1,  # as few are enough to read what is blurred or noisy
         blur=1.5,  # pixels
         noise=0.25,
     ),
-    clean_statistics=True,  # those of warped and spoiled images do not fit what is tested
+    recalibrate_batch_norm=True,  # statistics of warped and corrupted images do not fit what is tested
 )
 
 BEST = Recipe(
@@ -106,12 +122,12 @@ BEST = Recipe(
         rotation=8.0,  # half the assignment's, because the other warps come on top
         shift=0.05,  # 1.4 pixels
         zoom=0.07,
-        elastic=0.6,  # pixels; bent strokes, as another hand would write them
-        spoil_probability=0.1,
+        elastic=0.6,  # pixels; strokes as another hand would write them
+        corrupt_probability=0.1,
         blur=1.5,
         noise=0.25,
     ),
-    clean_statistics=True,
+    recalibrate_batch_norm=True,
 )
 
 RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "target": TARGET, "best": BEST}

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from scipy.special import stdtrit
+from torch import nn
 
 from helpers import ROOT
+from helpers.runtime.files import load_weights
 from helpers.runtime.markdown import markdown_table
 
 RESULTS = ROOT / "results"
@@ -22,6 +24,40 @@ def read_json(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def networks_by_rate(summary: dict[str, dict]) -> dict[str, dict[float, dict]]:
+    """Return a study of learning rates by network and rate; its variants are called ``NETWORK, lr RATE``."""
+    networks: dict[str, dict[float, dict]] = {}
+    for variant, values in summary.items():
+        network, _, rate = variant.rpartition(", lr ")
+        networks.setdefault(network, {})[float(rate)] = values
+    return {network: dict(sorted(rates.items())) for network, rates in networks.items()}
+
+
+def rates_table(summary: dict[str, dict]) -> str:
+    """Return a study of learning rates as a Markdown table: a row for each rate, a column for each network."""
+    networks = networks_by_rate(summary)
+    rates = sorted({rate for cells in networks.values() for rate in cells})
+    rows = []
+    for rate in rates:
+        cells = [cells[rate] for cells in networks.values()]
+        rows.append([f"{rate:g}", *(f"{percent(cell['final'])} (n = {cell['final']['n']})" for cell in cells)])
+    return markdown_table(["learning rate", *networks], rows)
+
+
+def load_committed_weights(model: nn.Module, recipe: str) -> bool:
+    """Load the weights of the committed run of ``recipe`` into ``model``, and return True.
+
+    Where they are those of another network, ``model`` stays as it is: one line says so, and False is returned.
+    """
+    path = RESULTS / recipe / "model.pt"
+    try:
+        load_weights(model, path)
+    except ValueError:
+        print(f"results/{recipe}/model.pt is of another network: what follows shows yours, untrained")
+        return False
+    return True
+
+
 def study_of(recipe: str) -> dict[str, Any]:
     """Return summary and runs of the seeds that a recipe was trained with. Raises ``KeyError`` where there are none."""
     study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
@@ -29,13 +65,13 @@ def study_of(recipe: str) -> dict[str, Any]:
     return {"summary": study["summary"][recipe], "runs": runs}
 
 
-def sturdiness_of(recipe: str) -> dict[str, Any]:
-    """Return the summary of the seeds of this recipe that were tested on distorted images, too."""
-    return read_json("study")["assignment" if recipe == "assignment" else "recipes"]["summary"][recipe]
+def seeds_that_reach(accuracy: float, recipe: str) -> int:
+    """Return how many seeds of this recipe had at least this test accuracy (a fraction) after their last epoch."""
+    return sum(run["test_accuracy"][-1] >= accuracy for run in study_of(recipe)["runs"])
 
 
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Return n, mean, standard deviation (n - 1) and the half width of the mean's interval.
+def interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return n, mean, standard deviation (n - 1), the half width of the mean's interval, and the sorted values.
 
     Raises ``ValueError`` for fewer than two values.
     """
@@ -44,10 +80,15 @@ def interval(values: Sequence[float]) -> dict[str, float]:
         raise ValueError(f"{n} values say nothing about their spread: give at least 2 seeds")
     sd = statistics.stdev(values)
     half_width = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n)
-    return {"n": n, "mean": statistics.fmean(values), "sd": sd, "half_width": half_width}
+    return {"n": n, "mean": statistics.fmean(values), "sd": sd, "half_width": half_width, "seeds": sorted(values)}
 
 
-def prediction_interval(values: dict[str, float]) -> tuple[float, float]:
+def is_possible(values: dict[str, Any]) -> bool:
+    """Tell whether an interval of fractions lies between 0 and 1: where seeds differ by very much, it may not."""
+    return values["mean"] - values["half_width"] >= 0 and values["mean"] + values["half_width"] <= 1
+
+
+def prediction_interval(values: dict[str, Any]) -> tuple[float, float]:
     """Return the bounds between which one more seed falls, from what ``interval`` returned.
 
     They are t sd sqrt(1 + 1/n) to either side of the mean: wider than the interval of the mean.
@@ -64,7 +105,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
     """
     try:
         study = study_of(recipe)
-    except KeyError:
+    except (KeyError, OSError, ValueError):  # none of this recipe, or no readable file of studies
         return f"{accuracy:.2%}; other seeds of this recipe were not studied"
     final = study["summary"]["final"]
     low, high = prediction_interval(final)
@@ -72,7 +113,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
         f"95% of seeds of this recipe fall between {low:.2%} and {high:.2%} (mean of {final['n']}: {final['mean']:.2%})"
     )
     studied = study["runs"][0]["recipe"]
-    changed = [f"{name} {value}" for name, value in settings.items() if name != "seed" and value != studied[name]]
+    changed = [f"{name} {value}" for name, value in settings.items() if name != "seed" and value != studied.get(name)]
     if changed:
         return f"{accuracy:.2%} with {', '.join(changed)}; as it stands, {fall}"
     where = "as yours does" if low <= accuracy <= high else "yours does not: one in twenty does not either"
@@ -80,7 +121,7 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
 
 
 def summarise_study(records: list[dict]) -> dict[str, dict]:
-    """Return for each variant its final and best test accuracy, its final train accuracy, and the paired difference.
+    """Return for each variant its final and best test accuracy, its number of failures, and the paired difference.
 
     The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
     Where the runs recorded them, the accuracies on distorted test images follow. In a study on validation images
@@ -96,7 +137,7 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
         summary[variant] = {
             "final": interval(list(final.values())),
             "best": interval([max(run["test_accuracy"]) for run in runs.values()]),
-            "train": interval([run["train_accuracy"][-1] for run in runs.values()]),
+            "failures": sum("failure" in run for run in runs.values()),
         }
         records = list(runs.values())
         if all("distorted" in run for run in records):
@@ -110,9 +151,12 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
     return summary
 
 
-def percent(values: dict[str, float]) -> str:
-    """Return mean and half width of an interval of fractions, as percentages."""
-    return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
+def percent(values: dict[str, Any]) -> str:
+    """Return mean and half width of an interval of fractions, as percentages; the seeds where it is no possible one."""
+    if is_possible(values):
+        return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
+    seeds = ", ".join(f"{value * 100:.1f}" for value in values["seeds"])
+    return f"{values['mean']:.2%} (seeds: {seeds})"
 
 
 def study_table(summary: dict[str, dict]) -> str:

@@ -1,27 +1,26 @@
-"""Training: one step, one epoch, evaluation, and a whole run by a recipe."""
+"""Training: one step, one epoch, evaluation, and the loop over epochs."""
 
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import update_bn
 
 from helpers.data import Batches, Split
 from helpers.recipe import ASSIGNMENT, Recipe
-from helpers.runtime.checkpoint import Checkpoint, difference
+from helpers.runtime.checkpoint import Checkpoint, check_optimizer_state, check_same_form
 from helpers.runtime.cuda_graph import GraphedStep
-from helpers.runtime.device import choose_device, place, reproducibly
+from helpers.runtime.device import choose_device, deterministic_cudnn, prepare_for
+from helpers.runtime.epochs import check_finite, errors_named, seed_epoch
 from helpers.runtime.history import History
 from helpers.runtime.looking import eval_mode
 from helpers.runtime.meter import Meter, Report
-from helpers.runtime.progress import Progress
-from helpers.runtime.run import run_epochs
+from helpers.runtime.progress import Progress, Silent
 from helpers.runtime.threads import check_threads, choose_threads, in_threads
 
 EVALUATION_BATCH = 250
@@ -35,18 +34,8 @@ class Trainer:
         self.model, self.recipe = model, recipe
         self.device = next(model.parameters()).device
         self.optimizer = make_optimizer(model, recipe, self.device)
-        self.schedule = None
-        if recipe.schedule == "one-cycle":
-            num_steps = recipe.num_epochs * batches_per_epoch
-            warm_up = recipe.warm_up if recipe.warm_up * num_steps != 1 else 0.0  # for one step torch divides by 0
-            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer,
-                recipe.lr,
-                total_steps=num_steps,
-                pct_start=warm_up,
-                cycle_momentum=False,  # its default would change the momentum at every step, too
-            )
-        self.step = GraphedStep(self.train_step) if self.device.type == "cuda" else self.train_step
+        self.schedule = make_schedule(self.optimizer, recipe, recipe.num_epochs * batches_per_epoch)
+        self.graphed_step = GraphedStep() if self.device.type == "cuda" else None
 
     def train_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch; return its mean loss and how many were right, both still on the device."""
@@ -59,10 +48,15 @@ class Trainer:
         self.optimizer.step()
         return loss.detach(), (log_probs.argmax(dim=1) == labels).sum()
 
+    def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Do ``train_step``, on a GPU as one CUDA graph."""
+        if self.graphed_step:
+            return self.graphed_step(self.train_step, images, labels)
+        return self.train_step(images, labels)
+
     def train_epoch(self, batches: Batches, report: Report | None = None) -> tuple[float, float]:
         """Learn from all batches once; return mean loss and accuracy over their images.
 
-        With ``clean_statistics`` the batch norms' are then taken anew from images as they will be tested.
         About twice a second ``report(num_images, loss, accuracy)`` is told how far it is; nothing else waits for
         the device. Raises ``FloatingPointError`` where a loss is not finite.
         """
@@ -73,8 +67,6 @@ class Trainer:
             meter.add(loss, hits, len(labels))
             if self.schedule:
                 self.schedule.step()
-        if self.recipe.clean_statistics:
-            update_bn(batches.plain(STATISTICS_IMAGES, EVALUATION_BATCH), self.model)
         return meter.loss, meter.accuracy
 
     def state(self) -> dict[str, Any]:
@@ -85,24 +77,16 @@ class Trainer:
             "schedule": self.schedule.state_dict() if self.schedule else None,
         }
 
-    def state_after_a_step(self) -> dict[str, Any]:
-        """Return the state with what the optimizer adds in its first step, made by a copy: for its form alone."""
-        copy = Trainer(deepcopy(self.model), self.recipe, batches_per_epoch=2)
-        for parameter in copy.model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        copy.optimizer.step()
-        if copy.schedule:
-            copy.schedule.step()
-        return copy.state()
-
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``state`` returned; raises ``ValueError`` for anything else than this model's and recipe's."""
-        if all(faults := [difference(form, state) for form in (self.state(), self.state_after_a_step())]):
-            raise ValueError(faults[-1])
+        """Take over what ``state`` returned; raises ``ValueError`` for that of another model or recipe."""
+        check_same_form({**self.state(), "optimizer": None}, {**state, "optimizer": None})
+        check_optimizer_state(self.optimizer, state.get("optimizer"))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
+        if self.graphed_step:
+            self.graphed_step = GraphedStep()  # a captured one goes on with the optimizer's former tensors
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
@@ -117,6 +101,39 @@ def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> to
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **settings)
     return torch.optim.AdamW(model.parameters(), capturable=on_cuda, **settings)
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, num_steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR | None:
+    """Return the recipe's schedule of the learning rate over a run of ``num_steps``; None for a constant rate."""
+    if recipe.schedule == "constant":
+        return None
+    is_single_step = recipe.warm_up_fraction * num_steps == 1  # for which torch divides by 0
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        recipe.lr,
+        total_steps=num_steps,
+        pct_start=0.0 if is_single_step else float(recipe.warm_up_fraction),
+        cycle_momentum=False,  # its default would change the momentum at every step, too
+    )
+
+
+@torch.no_grad()
+def recalibrate_batch_norm(model: nn.Module, batches: Batches) -> None:
+    """Replace the running statistics of each batch norm by their means over ``batches``, with everything else in eval
+    mode. The weights stay as they are."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momentums = [norm.momentum for norm in norms]
+    with eval_mode(model):
+        for norm in norms:
+            norm.train()
+            norm.reset_running_stats()
+            norm.momentum = None  # all batches count alike
+        for images, _ in batches:
+            model(images)
+    for norm, momentum in zip(norms, momentums, strict=True):
+        norm.momentum = momentum
 
 
 @torch.no_grad()
@@ -161,36 +178,43 @@ def fit(
     checkpoint, or as many as a short trial finds fastest. Raises ``FloatingPointError`` where a loss is not finite,
     ``ValueError`` for a bad argument or a checkpoint of another run, ``OSError`` for an unreadable one.
     """
-    chosen, say = choose_device(device), progress.note if progress else lambda line: None
-    history = History.begin(recipe.as_json(), chosen, check_threads(threads))
-    place(model, chosen)
-    batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=chosen)
-    test_batches = Batches(test, EVALUATION_BATCH, device=chosen)
+    device, progress = choose_device(device), progress or Silent()
+    history = History.begin(recipe.as_json(), device, check_threads(threads))
+    prepare_for(device, model)
+    batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
+    test_batches = Batches(test, EVALUATION_BATCH, device=device)
+    plain_batches = Batches(train[:STATISTICS_IMAGES], EVALUATION_BATCH, device=device)
     trainer = Trainer(model, recipe, len(batches))
 
-    epoch = partial(reproducibly(train_and_test), trainer, batches, test_batches)
+    file = Checkpoint(checkpoint, progress.note)
+    if resume:
+        history = file.resume(trainer, history, device, any_length=recipe.schedule == "constant")
+    else:
+        history = file.begin(trainer, history)
+    steps_left = (recipe.num_epochs - history.num_epochs) * len(batches)
+    if device.type == "cpu" and history.threads is None and steps_left:
+        history.threads, reason = choose_threads(trial_step(model, recipe, train), steps_left)
+        progress.note(f"CPU threads: {history.threads} ({reason})")
 
-    file = Checkpoint(checkpoint, trainer.state, trainer.load_state, say)
-    history = file.start(history, chosen, resume, any_length=recipe.schedule == "constant")
-    num_steps = (recipe.num_epochs - history.num_epochs) * len(batches)
-    if chosen.type == "cpu" and history.threads is None and num_steps:
-        history.threads, reason = choose_threads(throw_away_step(model, recipe, train), num_steps)
-        say(f"CPU threads: {history.threads} ({reason})")
-    with in_threads(history.threads):
-        run_epochs(epoch, history, recipe.num_epochs, recipe.seed, file.save, progress)
+    progress.finished = history.num_epochs
+    with progress, deterministic_cudnn(), in_threads(history.threads):
+        for epoch in range(history.num_epochs, recipe.num_epochs):
+            start = time.perf_counter()
+            seed_epoch(recipe.seed, epoch, batches.generator)
+            with errors_named(epoch, recipe.lr):
+                train_loss, train_accuracy = trainer.train_epoch(batches, progress.update)
+                if recipe.recalibrate_batch_norm:
+                    recalibrate_batch_norm(model, plain_batches)
+                test_loss, test_accuracy = evaluate(model, test_batches)
+                check_finite(test_loss)
+            history.append(train_loss, train_accuracy, test_loss, test_accuracy, time.perf_counter() - start)
+            file.save(trainer, history)
+            progress.epoch(history)
     return history
 
 
-def train_and_test(
-    trainer: Trainer, batches: Batches, test_batches: Batches, order_seed: int, report: Report | None
-) -> tuple[float, float, float, float]:
-    """Do an epoch and return mean loss and accuracy in training and, after it, on the test images."""
-    batches.generator.manual_seed(order_seed)
-    return *trainer.train_epoch(batches, report), *evaluate(trainer.model, test_batches)
-
-
-def throw_away_step(model: nn.Module, recipe: Recipe, train: Split) -> Callable[[], object]:
-    """Return a training step for a trial on the CPU: on a copy of ``model``, so that the run sees nothing of it."""
+def trial_step(model: nn.Module, recipe: Recipe, train: Split) -> Callable[[], object]:
+    """Return a training step for a trial on the CPU, of a copy of ``model``: the run itself is not touched."""
     trainer = Trainer(deepcopy(model).train(), replace(recipe, schedule="constant"), 1)
     images, labels = next(iter(Batches(train, recipe.batch_size)))
     return lambda: trainer.train_step(images, labels)

@@ -18,7 +18,7 @@ def digits(mnist: Splits, num_images: int = 32) -> torch.Tensor:
 
 
 def draw(num_images: int, size: tuple[int, int] = (28, 28), **settings: float) -> torch.Tensor:
-    return Augmentation(**settings).draw(num_images, size, torch.Generator().manual_seed(1))
+    return Augmentation(**settings).affine_matrices(num_images, size, torch.Generator().manual_seed(1))
 
 
 def test_rotation_is_torchvisions(mnist: Splits) -> None:
@@ -109,8 +109,8 @@ def test_shift_and_zoom_are_as_large_as_they_say() -> None:
 
 
 def test_bending_displaces_by_so_many_pixels_and_smoothly() -> None:
-    assert Augmentation().bend(3, (28, 28), torch.Generator()) is None
-    bent = Augmentation(elastic=0.6).bend(4000, (28, 28), torch.Generator().manual_seed(1))
+    assert Augmentation().elastic_displacements(3, (28, 28), torch.Generator()) is None
+    bent = Augmentation(elastic=0.6).elastic_displacements(4000, (28, 28), torch.Generator().manual_seed(1))
     pixels = bent * 14
     assert pixels[:, 0, 0].std().item() == pytest.approx(0.6, abs=0.02)  # a corner is one of the 5x5 points
     assert pixels.mean().abs() < 0.02
@@ -123,7 +123,7 @@ def test_bending_displaces_by_so_many_pixels_and_smoothly() -> None:
 
 def test_bending_is_as_strong_down_as_across_on_images_that_are_not_square() -> None:
     height, width = 14, 56
-    bent = Augmentation(elastic=0.6).bend(4000, (height, width), torch.Generator().manual_seed(1))
+    bent = Augmentation(elastic=0.6).elastic_displacements(4000, (height, width), torch.Generator().manual_seed(1))
     assert bent.shape == (4000, height, width, 2)
     pixels = bent * torch.tensor([width / 2, height / 2])  # x, y
     for axis in (0, 1):
@@ -150,38 +150,38 @@ def test_an_image_moved_by_its_whole_side_is_gone() -> None:
 def test_a_blur_is_torchvisions(mnist: Splits) -> None:
     images = torch.cat([digits(mnist, 3), 255 * torch.ones(1, 1, 28, 28)])
     sigmas = [0.3, 0.9, 1.5, 1.5]
-    mine = blurred(images, torch.tensor(sigmas).view(-1, 1, 1, 1), reach=5)
+    mine = blurred(images, torch.tensor(sigmas).view(-1, 1, 1, 1), radius=5)
     for image, sigma, result in zip(images, sigmas, mine, strict=True):
         black_outside = TF.pad(image, [5])
         theirs = TF.gaussian_blur(black_outside, [11, 11], [sigma, sigma])[:, 5:-5, 5:-5]
         torch.testing.assert_close(result, theirs, atol=1e-3, rtol=0)  # of 255
-    assert torch.equal(blurred(images, torch.zeros(4, 1, 1, 1), reach=5), images)
+    assert torch.equal(blurred(images, torch.zeros(4, 1, 1, 1), radius=5), images)
     wide = torch.rand(2, 1, 20, 36)
-    assert blurred(wide, torch.ones(2, 1, 1, 1), reach=3).shape == wide.shape
+    assert blurred(wide, torch.ones(2, 1, 1, 1), radius=3).shape == wide.shape
 
 
 def test_noise_is_as_strong_as_it_says_and_so_many_images_get_it() -> None:
     grey = torch.full((6000, 1, 12, 12), 127.0)
-    spoiled = Augmentation(spoil_probability=0.25, noise=0.2).spoil(grey, torch.Generator().manual_seed(1))
-    spread = (spoiled - grey).flatten(1).std(dim=1)
+    corrupted = Augmentation(corrupt_probability=0.25, noise=0.2).corrupt(grey, torch.Generator().manual_seed(1))
+    spread = (corrupted - grey).flatten(1).std(dim=1)
     noisy = spread > 0
     assert abs(noisy.float().mean().item() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 6000)
     assert spread[noisy].mean().item() == pytest.approx(255 * 0.1, rel=0.05)  # uniformly from 0 to the greatest
     assert spread.max().item() == pytest.approx(255 * 0.2, rel=0.15)
-    assert abs((spoiled - grey).mean().item()) < 0.1
-    assert torch.equal(spoiled[~noisy], grey[~noisy])
-    dark = Augmentation(spoil_probability=1.0, noise=0.5).spoil(torch.zeros(50, 1, 12, 12), torch.Generator())
+    assert abs((corrupted - grey).mean().item()) < 0.1
+    assert torch.equal(corrupted[~noisy], grey[~noisy])
+    dark = Augmentation(corrupt_probability=1.0, noise=0.5).corrupt(torch.zeros(50, 1, 12, 12), torch.Generator())
     assert (dark.min().item(), dark.max().item() <= 255) == (0.0, True)
 
 
 def test_blur_and_noise_fall_on_images_independently() -> None:
     points = torch.zeros(4000, 1, 15, 15)
     points[..., 7, 7] = 255
-    blur = Augmentation(spoil_probability=0.3, blur=1.0)
+    blur = Augmentation(corrupt_probability=0.3, blur=1.0)
     both = replace(blur, noise=0.1)
-    spoiled = both.spoil(points, torch.Generator().manual_seed(1))
-    noisy = spoiled[..., 0, :].flatten(1).any(dim=1)  # where no blur reaches
-    soft = blur.spoil(points, torch.Generator().manual_seed(1))[..., 7, 7].flatten() < 254
+    corrupted = both.corrupt(points, torch.Generator().manual_seed(1))
+    noisy = corrupted[..., 0, :].flatten(1).any(dim=1)  # where no blur reaches
+    soft = blur.corrupt(points, torch.Generator().manual_seed(1))[..., 7, 7].flatten() < 254
     assert abs(soft.float().mean().item() - 0.3 * 0.75) < 0.04  # a weak blur leaves a point as it is
     assert abs((soft & noisy).float().mean() - soft.float().mean() * noisy.float().mean()) < 0.02
 
@@ -196,7 +196,7 @@ def test_blur_and_noise_fall_on_images_independently() -> None:
             "shift": 0.0,
             "zoom": 0.0,
             "elastic": 0.0,
-            "spoil_probability": 0.0,
+            "corrupt_probability": 0.0,
             "blur": 0.0,
             "noise": 0.0,
         },
@@ -206,7 +206,7 @@ def test_blur_and_noise_fall_on_images_independently() -> None:
             "shift": 1.0,
             "zoom": 0.99,
             "elastic": 100.0,
-            "spoil_probability": 1.0,
+            "corrupt_probability": 1.0,
             "blur": 10.0,
             "noise": 1.0,
         },
@@ -214,8 +214,8 @@ def test_blur_and_noise_fall_on_images_independently() -> None:
 )
 def test_the_ends_of_the_ranges_are_in_them(settings: dict) -> None:
     augmentation = Augmentation(**settings)
-    assert augmentation.draw(2, (28, 28), torch.Generator()).isfinite().all()
-    assert augmentation.spoil(torch.ones(2, 1, 28, 28), torch.Generator()).isfinite().all()
+    assert augmentation.affine_matrices(2, (28, 28), torch.Generator()).isfinite().all()
+    assert augmentation.corrupt(torch.ones(2, 1, 28, 28), torch.Generator()).isfinite().all()
     for name, value in settings.items():
         beyond = {name: value - 1 if name == "crop_size" else value - 0.01 if value == 0 else value + 0.01}
         with pytest.raises(ValueError, match=f"{name} is "):
@@ -229,5 +229,5 @@ def test_nothing_asked_for_changes_nothing() -> None:
     torch.testing.assert_close(warp(images, draw(3, **NOTHING)), images, atol=1e-5, rtol=0)
     generator = torch.Generator().manual_seed(1)
     before = generator.get_state()
-    assert Augmentation(spoil_probability=1.0).spoil(images, generator) is images
+    assert Augmentation(corrupt_probability=1.0).corrupt(images, generator) is images
     assert torch.equal(generator.get_state(), before)  # so that a recipe without them draws the same warps as ever

@@ -35,6 +35,8 @@ from evidence.timings import MEASURES
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split
 from helpers.recipe import Recipe
+from helpers.runtime.history import History
+from helpers.runtime.progress import Silent
 
 CPU = torch.device("cpu")
 
@@ -231,27 +233,37 @@ def test_the_stock_pipeline_gets_the_better_number_of_workers(tmp_path: Path, mo
     assert benchmark.workers == {"data_pipeline": 2, "train_epoch": 2, "test_pass": 0}
 
 
-def test_the_time_to_the_target_counts_epochs_and_says_who_did_not_reach_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    curves = [iter([0.97, 0.991, 0.999]), iter([0.95] * 99), iter([0.9905])]  # stock, ours, sprint
-    curves += [iter([0.991] * 99), iter([0.98, 0.993, 0.9939, 0.9941])]  # stock, target
-    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 1})
-    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=False)
+def test_a_race_counts_epochs_and_says_who_did_not_get_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves that two rounds of each would have; a run stops at the accuracy or after its last epoch."""
+    stock_curves = [iter(curve) for curve in ([0.97, 0.991, 0.999], [0.995], [0.991] * 99, [0.995] * 99)]
+    our_curves = [[0.95] * 20, [0.9905], [0.98, 0.991], [0.9905], [0.98, 0.993, 0.9939, 0.9941], [0.98, 0.994]]
+    seeds: list[int] = []
+
+    def fit(model: object, train: object, test: object, recipe: Recipe, progress: Silent, **_: object) -> None:
+        seeds.append(recipe.seed)
+        history = History({}, "cpu", {})
+        for accuracy in our_curves.pop(0):
+            history.append(1.0, 0.5, 1.0, accuracy, 1.0)
+            progress.epoch(history)
+
+    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
+    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=2, quick=False)
     monkeypatch.setattr(benchmark, "choose_workers", list)
-    for name in ("stock_contender", "our_contender"):
-        monkeypatch.setattr(
-            f"evidence.benchmark.suite.{name}", lambda *_, **__: Contender(CPU, [], list, curves.pop(0).__next__)
-        )
+    monkeypatch.setattr("evidence.benchmark.suite.fit", fit)
+    monkeypatch.setattr(
+        "evidence.benchmark.suite.stock_contender",
+        lambda *_, **__: Contender(CPU, [], list, stock_curves.pop(0).__next__),
+    )
     benchmark.run("time_to_99")
+    result = report.part["time_to_99"]
+    assert result["test_accuracy"]["stock"] == [[0.97, 0.991], [0.995]]
+    assert result["reached"] == {"stock": [True, True], "ours": [False, True], "sprint": [True, True]}
+    assert list(result["times_better"]) == ["sprint"] and seeds == [1, 1, 2, 2]
     benchmark.run("time_to_target")
     target = report.part["time_to_target"]
-    assert target["test_accuracy"] == {"stock": [0.991] * 20, "target": [0.98, 0.993, 0.9939, 0.9941]}
-    assert target["reached"] == {"stock": False, "target": True} and target["times_better"] == {}
-    result = report.part["time_to_99"]
-    assert result["test_accuracy"] == {"stock": [0.97, 0.991], "ours": [0.95] * 20, "sprint": [0.9905]}
-    assert result["reached"] == {"stock": True, "ours": False, "sprint": True}
-    assert list(result["times_better"]) == ["sprint"]
+    assert target["test_accuracy"]["stock"] == [[0.991] * 20, [0.995]]
+    assert target["test_accuracy"]["target"] == [[0.98, 0.993, 0.9939, 0.9941], [0.98, 0.994]]
+    assert target["times_better"] == {}
 
 
 def test_an_epoch_is_extrapolated_but_its_beginning_and_end_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from helpers.model import Net
 from helpers.receptive_field import layer_table
 from helpers.recipe import RECIPES
 from helpers.runtime.cpu_layers import BatchNorm2d, Dropout, use_cheaper_layers
-from helpers.runtime.device import place
+from helpers.runtime.device import prepare_for
 from helpers.summary import summary
 from helpers.training import Trainer
 
@@ -93,7 +93,7 @@ def test_a_placed_network_takes_the_cheap_paths(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError("the stock dropout was called")
 
     net = Net().train()
-    place(net, torch.device("cpu"))
+    prepare_for(torch.device("cpu"), net)
     monkeypatch.setattr(nn.Dropout, "forward", stock_is_not_called)
     net(torch.randn(4, 1, 28, 28))
     few, many = net.conv1[2], net.conv2[2]  # 8 and 16 channels
@@ -105,7 +105,7 @@ def test_a_placed_network_takes_the_cheap_paths(monkeypatch: pytest.MonkeyPatch)
 def test_placing_leaves_the_state_dict_and_is_harmless_for_what_comes_after() -> None:
     net, placed = Net(), Net()
     placed.load_state_dict(net.state_dict())
-    place(placed, torch.device("cpu"))
+    prepare_for(torch.device("cpu"), placed)
     for (name, tensor), (placed_name, placed_tensor) in zip(
         net.state_dict().items(), placed.state_dict().items(), strict=True
     ):
@@ -131,7 +131,7 @@ def test_only_torchs_own_layers_are_replaced() -> None:
 def test_what_is_learned_is_the_same_to_rounding(mnist: Splits) -> None:
     recipe = replace(RECIPES["assignment"], dropout=0.0)
     plain, placed = recipe.model().double().train(), recipe.model().double().train()  # steps magnify rounding
-    place(placed, torch.device("cpu"))
+    prepare_for(torch.device("cpu"), placed)
     trainers = [Trainer(model, recipe, 1) for model in (plain, placed)]
     for images, labels in Batches(head(mnist[0], 640), 64):
         losses = [trainer.train_step(images.double(), labels)[0] for trainer in trainers]

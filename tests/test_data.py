@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,7 +61,9 @@ def test_every_image_comes_once_and_the_short_batch_too(small_mnist: Splits, bat
 
 
 def test_labels_stay_with_their_images(mnist: Splits) -> None:
-    known = {pixels.numpy().tobytes(): label for pixels, label in zip(*head(mnist[0], 3000), strict=True)}
+    known = {
+        pixels.numpy().tobytes(): label for pixels, label in zip(mnist[0].images[:3000], mnist[0].labels, strict=False)
+    }
     for images, labels in Batches(head(mnist[0], 3000), 64, shuffle=True):
         restored = ((images * STD + MEAN) * 255).round().to(torch.uint8)
         assert [known[image.numpy().tobytes()] for image in restored] == labels.tolist()
@@ -79,23 +82,28 @@ def test_same_seed_same_batches_whatever_the_global_seed(small_mnist: Splits) ->
 
 
 def test_a_batch_is_warped_by_its_augmentation_and_then_normalised(small_mnist: Splits) -> None:
-    augmentation = Augmentation(shift=0.1, elastic=1.0, spoil_probability=0.5, blur=1.0, noise=0.2)
+    augmentation = Augmentation(shift=0.1, elastic=1.0, corrupt_probability=0.5, blur=1.0, noise=0.2)
     batches = Batches(head(small_mnist[0], 50), 50, augmentation=augmentation, seed=7)
     images, generator = small_mnist[0].images[:50].unsqueeze(1).float(), torch.Generator().manual_seed(7)
     for given, _ in [*batches, *batches]:  # the second epoch goes on with the same generator
         draw = (50, (28, 28), generator)
-        warped = warp(images, augmentation.draw(*draw), augmentation.bend(*draw))
-        warped = augmentation.spoil(warped, generator)
+        warped = warp(images, augmentation.affine_matrices(*draw), augmentation.elastic_displacements(*draw))
+        warped = augmentation.corrupt(warped, generator)
         torch.testing.assert_close(given, (warped / 255 - MEAN) / STD, rtol=0, atol=1e-4)
 
 
-def test_plain_batches_are_the_first_images_in_order_and_unchanged(small_mnist: Splits) -> None:
-    batches = Batches(small_mnist[0], 64, shuffle=True, augmentation=Augmentation())
-    plain = list(batches.plain(120, batch_size=50))
-    assert [len(labels) for _, labels in plain] == [50, 50, 20]
-    expected = (small_mnist[0].images[:120, None] / 255 - MEAN) / STD
-    torch.testing.assert_close(torch.cat([images for images, _ in plain]), expected, rtol=0, atol=1e-5)
-    assert torch.equal(torch.cat([labels for _, labels in plain]), small_mnist[0].labels[:120])
+def test_images_of_ones_own_are_normalised_by_their_own_pixels(mnist: Splits) -> None:
+    """Ink on paper: MNIST inverted, whose mean and standard deviation follow from MNIST's."""
+    own = replace(mnist[0][:2000], images=255 - mnist[0].images[:2000]).measured()
+    pixels = mnist[0].images[:2000].double() / 255
+    assert (own.mean, own.std) == pytest.approx((1 - pixels.mean().item(), pixels.std().item()))
+    held_out = own.hold_out(500, seed=1)[1]
+    for batches in (Batches(own, 500), Batches(mnist[0][:2000], 500, mean=1 - own.mean, std=own.std)):
+        x = torch.cat([images for images, _ in batches])
+        assert abs(x.mean()) < 1e-4 and abs(x.std() - 1) < 1e-4
+    assert (held_out[:10].mean, held_out[:10].std) == (own.mean, own.std)  # parts of it are normalised alike
+    with pytest.raises(ValueError, match="std is 0.0: give a number above 0"):
+        Batches(Split(torch.zeros(4, 28, 28, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)).measured())
 
 
 def test_black_stays_black_when_warped(mnist: Splits) -> None:

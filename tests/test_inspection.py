@@ -1,4 +1,5 @@
 import copy
+import statistics
 
 import pytest
 import torch
@@ -9,10 +10,12 @@ from conftest import Splits, head
 from helpers.data import Batches, Split
 from helpers.inspection import (
     accuracy_without_eval,
+    answers_in_batches,
     confident_mistakes,
     confusion_matrix,
     distortions,
     effective_receptive_field,
+    layer_input,
     layer_outputs,
     strongest_patches,
     update_sizes,
@@ -20,6 +23,8 @@ from helpers.inspection import (
 from helpers.model import Net
 from helpers.receptive_field import layer_table
 from helpers.recipe import Recipe
+from helpers.results import RESULTS
+from helpers.runtime.files import load_weights
 from helpers.training import Trainer, evaluate, predict
 
 
@@ -188,6 +193,32 @@ def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Sp
     for size, accuracy in found.items():
         hits = [(twin(x).argmax(1) == y).sum() for x, y in zip(images.split(size), labels.split(size), strict=True)]
         assert accuracy == pytest.approx(sum(hits).item() / 60)
+
+
+def test_what_reaches_a_layer_is_what_the_one_before_puts_out(small_mnist: Splits) -> None:
+    net = Net().train()
+    before = copy.deepcopy(net.state_dict())
+    images, _ = next(iter(Batches(small_mnist[0], 50)))
+    x = layer_input(net, "conv1.2", images)
+    torch.testing.assert_close(x, net.conv1[1](net.conv1[0](images)).detach())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_an_answer_in_train_mode_varies_with_its_batch_and_less_so_in_larger_ones(mnist: Splits) -> None:
+    net = Net()
+    load_weights(net, RESULTS / "assignment" / "model.pt")
+    index = 8  # a five that is not too clear
+    answers = {size: answers_in_batches(net, mnist[1], index, size, 30) for size in (8, 200)}
+    assert all(0 < answer < 1 for some in answers.values() for answer in some)
+    assert len(set(answers[8])) > 20
+    assert statistics.stdev(answers[8]) > 2 * statistics.stdev(answers[200]) > 0
+    assert answers[8] == answers_in_batches(net, mnist[1], index, 8, 30)  # dropout is off, the batches are drawn alike
+    alone = answers_in_batches(net, mnist[1], index, 1, 1)[0]
+    images, labels = Batches(mnist[1]).load(torch.tensor([index]))
+    for module in net.train().modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    assert alone == pytest.approx(net(images)[0, labels[0]].exp().item(), rel=1e-4)
 
 
 def test_strongest_patches_are_what_the_strongest_units_see() -> None:

@@ -50,7 +50,7 @@ def test_arrows_run_from_the_evidence_to_the_lesson_to_its_parts_to_the_runtime(
 
 def test_the_notebook_imports_nothing_of_the_evidence() -> None:
     cells = json.loads((ROOT / "ERAV4S5CNNwithBN.ipynb").read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]).replace("%matplotlib inline", "") for cell in cells if cell["cell_type"] == "code"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     imported = [name for source in code for _, name in imports_of(source)]
     assert "helpers.model.Net" in imported
     assert [name for name in imported if not may_import("script", name)] == []

@@ -1,13 +1,14 @@
-"""The page to draw on is the network: compared with PyTorch in a real browser, and used there by hand."""
+"""The page to draw on gives the network's answers: compared with PyTorch in a real browser, and used there by hand."""
 
 import base64
+import copy
 import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbclient
@@ -16,35 +17,47 @@ import nbformat
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import ROOT, Splits
 from helpers.data import Batches, Split
 from helpers.model import Net
-from helpers.page import PAGE, PICTURE, WEIGHTS, choose_digits, render
+from helpers.page import choose_digits, render, write_page
 from helpers.page.__main__ import main
 from helpers.photographs import to_mnist
-from helpers.receptive_field import Row, layer_table, stages
+from helpers.receptive_field import layer_table, stages
+from helpers.results import RESULTS
 from helpers.runtime.files import load_weights
+from helpers.runtime.looking import outputs_of
 from helpers.training import predict
 
+PAGE, PICTURE = RESULTS / "page.html", RESULTS / "page.png"
 HTML = PAGE.read_text(encoding="utf-8")
 DATA = json.loads(re.search(r'id="page-data">(.*?)</script>', HTML)[1])
 DIGITS = [digit["index"] for digit in DATA["digits"]]
 TABLE = stages(layer_table(Net()))
-PACK = """values => {
-    const bytes = new Uint8Array(Float32Array.from(values).buffer);
-    let text = "";
-    for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-    return btoa(text);
-}"""
+LAST_LAYERS = {row.name: row.name for row in TABLE}  # of each stage; a block ends with its batch norm
 
 
 @pytest.fixture(scope="module")
 def net() -> Net:
     model = Net().eval()
-    load_weights(model, WEIGHTS)
+    load_weights(model, RESULTS / "best" / "model.pt")
     return model
+
+
+@pytest.fixture(scope="module")
+def other_net(mnist: Splits) -> nn.Module:
+    """A network of other widths, kernels and blocks, not trained but with statistics of its own."""
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.AvgPool2d(2), nn.BatchNorm2d(6, eps=0.1))
+    features.extend([nn.Conv2d(6, 12, (3, 2), stride=(2, 1), padding=(1, 0)), nn.BatchNorm2d(12), nn.ReLU()])
+    features.extend([nn.MaxPool2d((3, 2), (2, 1)), nn.Dropout(), nn.Flatten()])  # 12 x 3 x 12
+    model = features.extend([nn.Linear(12 * 3 * 12, 20, bias=False), nn.ReLU(), nn.Linear(20, 10)])
+    with torch.no_grad():
+        for images, _ in Batches(mnist[0], 100).plain(500, 100):
+            model(images)
+    return model.eval()
 
 
 def test_the_committed_page_is_what_the_code_writes(net: Net, mnist: Splits) -> None:
@@ -71,12 +84,75 @@ def test_some_digits_of_each_class_and_some_that_it_misreads(net: Net, mnist: Sp
 def test_one_command_writes_it_and_says_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, small_mnist: Splits
 ) -> None:
-    monkeypatch.setattr("helpers.page.load_mnist", lambda root: small_mnist)
-    assert main([str(tmp_path / "page.html"), "--weights", str(ROOT / "results" / "sprint" / "model.pt")]) == 0
-    assert str(tmp_path / "page.html") in capsys.readouterr().out
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") != HTML  # other weights
+    monkeypatch.setattr("helpers.page.__main__.load_mnist", lambda root: small_mnist)
+    page, weights = tmp_path / "page.html", RESULTS / "sprint" / "model.pt"
+    assert main([str(page), "--weights", str(weights)]) == 0
+    assert str(page) in capsys.readouterr().out
+    model = Net()
+    load_weights(model, weights)
+    assert page.read_text(encoding="utf-8") == render(model, small_mnist[1])
     assert main([str(tmp_path / "none.html"), "--weights", str(tmp_path / "none.pt")]) == 2
     assert "none.pt does not exist" in capsys.readouterr().err
+
+
+class WithFunctions(nn.Module):
+    """Layers that would do alone, and beside them what its forward calls as functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+        self.fc = nn.Linear(14 * 14, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.max_pool2d(x + self.conv(x), 2).flatten(1))
+
+
+def ending_in_ten(*layers: nn.Module) -> nn.Sequential:
+    """Return these layers and a linear one that fits them."""
+    size = nn.Sequential(*layers, nn.Flatten()).eval()(torch.zeros(1, 1, 28, 28)).shape[1]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, 10))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (ending_in_ten(nn.Conv2d(1, 4, 3), nn.GELU()), "1: GELU is none"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2)), "1: its groups is 2"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3, padding="same")), "0: its padding is 'same'"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3, dilation=2)), r"0: its dilation is \(2, 2\)"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular")), "0: its padding_mode is circular"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3, padding=3)), "0: some of its units see only padding"),
+        (ending_in_ten(nn.MaxPool2d(3, padding=1)), "0: its padding is 1"),
+        (ending_in_ten(nn.MaxPool2d(3, ceil_mode=True)), "0: its ceil_mode is True"),
+        (ending_in_ten(nn.BatchNorm2d(1, affine=False)), "0: its affine is False"),
+        (ending_in_ten(nn.BatchNorm2d(1, track_running_stats=False)), "0 cannot be followed"),
+        (nn.Sequential(ending_in_ten(nn.Conv2d(1, 4, 3)), nn.Linear(10, 7)), "7 outputs"),
+        (WithFunctions(), "add, max_pool2d"),
+        (ending_in_ten(nn.Conv2d(1, 4, 3), nn.LogSoftmax(1)), "do not give its answer"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(100, 10)), "1 cannot take"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_network_that_the_page_cannot_show_is_refused_in_one_line(
+    model: nn.Module, says: str, small_mnist: Splits, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says) as refused:
+        write_page(tmp_path / "page.html", model, small_mnist[1])
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_what_the_page_says_of_train_mode_is_true(net: Net, mnist: Splits) -> None:
+    images, labels = mnist[1].images[:300], mnist[1].labels[:300]
+
+    def share_right(chosen: Tensor, others: Tensor | None) -> float:
+        answers = [in_pytorch(net, image, others)[0].argmax() for image in images[chosen]]
+        return (torch.stack(answers) == labels[chosen]).float().mean().item()
+
+    ones, any_digits, one_of_each_class = (labels == 1).nonzero().flatten(), torch.arange(60), images[DIGITS[:20:2]]
+    assert share_right(ones, None) > 0.95
+    assert share_right(ones, images[:0]) < 0.5  # in a batch of one digits with little ink are often misread
+    assert share_right(any_digits, one_of_each_class) > 0.95  # most are right again
 
 
 @pytest.mark.processes
@@ -149,49 +225,67 @@ def test_the_page_of_a_network_that_has_learned_nothing_lives(open_page, small_m
     assert page.locator("#misread button").count() == min(10, misread.sum().item())
 
 
-def encode(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+def encode(pixels: Tensor) -> str:
+    return base64.b64encode(pixels.numpy().tobytes()).decode()
 
 
-def maps_of(net: Net, images: Tensor) -> dict[str, Tensor]:
-    """Return what the module of each stage returns for images ``(B, 28, 28)`` uint8, and log-probabilities."""
-    outputs = {}
-    hooks = [
-        net.get_submodule(row.name).register_forward_hook(
-            lambda module, inputs, output, name=row.name: outputs.update({name: output.flatten(1)})
-        )
-        for row in TABLE
-    ]
-    with torch.no_grad():
-        outputs["log-probabilities"] = net(next(iter(Batches(Split(images, torch.zeros(len(images)).long()), 500)))[0])
-    for hook in hooks:
-        hook.remove()
-    return outputs
+def in_pytorch(
+    model: nn.Module, image: Tensor, others: Tensor | None = None, layers: Sequence[str] = ()
+) -> list[Tensor]:
+    """Return the log-probabilities of an image ``(28, 28)`` uint8 and what these layers put out, all flat, in float64.
+
+    In eval mode; with ``others`` ``(B, 28, 28)``, which complete the batch, in train mode without dropout.
+    """
+    images = image[None] if others is None else torch.cat([image[None], others])
+    batch, _ = next(iter(Batches(Split(images, torch.zeros(len(images)).long()), len(images))))
+    model = copy.deepcopy(model).double().train(others is not None)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    with torch.no_grad(), outputs_of(model, list(layers)) as outputs:
+        log_probs = model(batch.double()).log_softmax(1)
+    return [log_probs[0], *(outputs[layer][0].flatten() for layer in layers)]
+
+
+def furthest_from_pytorch(
+    page, model: nn.Module, last_layers: dict[str, str], images: Tensor, others: Tensor | None = None
+) -> float:
+    """Return the largest difference of the answer and of any unit over these images.
+
+    ``last_layers`` has for each stage the layer whose output is its map.
+    """
+    shapes = {row.name: [*row.output_shape, 1, 1][:3] for row in stages(layer_table(model))}
+    rest = None if others is None else [encode(other) for other in others]
+    ask = "([image, rest]) => JSON.stringify(readDigit(decodeBytes(image), rest && rest.map(decodeBytes)))"
+    furthest = 0.0
+    for image in images:
+        expected = in_pytorch(model, image, others, list(last_layers.values()))
+        answer = json.loads(page.evaluate(ask, [encode(image), rest]))
+        maps = answer["maps"]
+        assert {name: maps[name]["shape"] for name in maps} == shapes
+        got = [answer["logProbabilities"], *(maps[name]["values"] for name in last_layers)]
+        for ours, theirs in zip(got, expected, strict=True):
+            furthest = max(furthest, (torch.tensor(ours).double() - theirs).abs().max().item())
+    return furthest
 
 
 @pytest.mark.processes
-def test_the_page_computes_what_pytorch_computes(open_page, net: Net, mnist: Splits) -> None:
-    images = mnist[1].images[:500]
-    expected = maps_of(net, images)
-    order = [row.name for row in TABLE]
-    shapes = {row.name: [*row.output_shape, 1, 1][:3] for row in TABLE}
+def test_the_page_computes_what_pytorch_computes_in_eval_and_in_train_mode(
+    open_page, net: Net, other_net: nn.Module, mnist: Splits, tmp_path: Path
+) -> None:
+    images = mnist[1].images
     page = open_page()
-    ask = f"""images => images.map(bytes => {{
-        const {{logProbabilities, maps}} = readDigit(decodeBytes(bytes));
-        const shapes = Object.fromEntries(Object.entries(maps).map(([name, {{shape}}]) => [name, shape]));
-        const values = {json.dumps(order)}.flatMap(name => maps[name].values);
-        return [shapes, ({PACK})([...logProbabilities, ...values])];
-    }})"""
-    furthest = 0.0
-    for first in range(0, 500, 50):
-        answers = page.evaluate(ask, [encode(image.numpy().tobytes()) for image in images[first : first + 50]])
-        assert all(answer[0] == shapes for answer in answers)
-        got = torch.stack(
-            [torch.frombuffer(bytearray(base64.b64decode(answer[1])), dtype=torch.float32) for answer in answers]
-        )
-        parts = [expected[name][first : first + 50] for name in ("log-probabilities", *order)]
-        furthest = max(furthest, (got - torch.cat(parts, dim=1)).abs().max().item())
-    assert furthest < 1e-4
+    assert furthest_from_pytorch(page, net, LAST_LAYERS, images[:50]) < 1e-5
+    assert furthest_from_pytorch(page, net, LAST_LAYERS, images[50:70], images[:0]) < 1e-5
+    assert furthest_from_pytorch(page, net, LAST_LAYERS, images[70:75], images[300:310]) < 1e-5
+
+    write_page(tmp_path / "other.html", other_net, mnist[1])
+    page = open_page(file=tmp_path / "other.html")
+    last_layers = {"0": "1", "2": "2", "3": "3", "4": "6", "7": "7", "10": "11", "12": "12"}
+    assert furthest_from_pytorch(page, other_net, last_layers, images[:5]) < 1e-5
+    assert furthest_from_pytorch(page, other_net, last_layers, images[:5], images[10:20]) < 1e-5
+    page.select_option("#seen-by", "every layer")
+    assert page.locator("#seen-boxes rect.box").count() == len(last_layers)
 
 
 @pytest.mark.processes
@@ -249,36 +343,44 @@ def test_a_drawing_is_prepared_as_to_mnist_prepares_a_picture(open_page, net: Ne
         return [pixels, bestDigit(), pad.canvas.toDataURL()];
     }"""
     for drawing in drawings(mnist[1].images[500:550]):
-        pixels, answer, url = page.evaluate(put, encode(drawing.tobytes()))
+        pixels, answer, url = page.evaluate(put, base64.b64encode(drawing.tobytes()).decode())
         picture = Image.open(io.BytesIO(base64.b64decode(url.split(",")[1])))
         assert picture.convert("L").tobytes() == drawing.tobytes()
         expected = to_mnist(picture)
         assert (torch.tensor(pixels).view(28, 28) - expected.float()).abs().max() <= 1
-        assert answer == maps_of(net, expected[None])["log-probabilities"].argmax()
+        assert answer == in_pytorch(net, expected)[0].argmax()
 
 
 def answer_of(page) -> str:
     return page.locator("#answer").inner_text()
 
 
+def shown_by(page) -> tuple[int, int, int, str]:
+    """Return how many boxes are on both pictures, how many units are marked, and what is said of them."""
+    seen, on_pad, marks = (
+        page.locator(selector).count() for selector in ("#seen-boxes .box", "#pad-boxes .box", ".mark")
+    )
+    return seen, on_pad, marks, page.locator("#unit").inner_text()
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1100])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (420, "light"), (1100, "light")])
 def test_draw_point_and_type(open_page, width: int, scheme: str) -> None:
+    """By finger on a narrow screen, by mouse on a wide one, and by keys on all."""
     from evidence.page_picture import FIVE, draw
 
-    page = open_page(width, color_scheme=scheme, has_touch=True)
+    page = open_page(width, color_scheme=scheme, has_touch=width < 1000)
+    press = "tap" if width < 1000 else "click"
     assert "labelled 3: the network reads 3" in answer_of(page)
     draw(page, FIVE)
     assert "Your drawing: the network reads 5" in answer_of(page)
     assert page.locator("#bars li.best").inner_text().split()[0] == "5"
-    assert page.locator("#seen-boxes rect.box").count() == len(TABLE)  # the strongest unit of each stage
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
-    page.locator(".stage.conv4").evaluate("card => card.scrollIntoView()")
-    conv4 = page.locator(".stage.conv4 .map").nth(3)
+    page.locator("[data-name=conv4]").evaluate("card => card.scrollIntoView()")
+    conv4 = page.locator("[data-name=conv4] .map").nth(3)
     side = conv4.bounding_box()["width"]
-    conv4.click(position={"x": 0.55 * side, "y": 0.55 * side})  # of 10x10 units
+    getattr(conv4, press)(position={"x": 0.55 * side, "y": 0.55 * side})  # of 10x10 units
     row = next(row for row in TABLE if row.name == "conv4")
     assert "conv4, channel 3, unit (5, 5)" in page.locator("#unit").inner_text()
     assert page.locator("#seen-boxes rect.box").get_attribute("y") == str(row.box((5, 5))[0][0])
@@ -290,16 +392,78 @@ def test_draw_point_and_type(open_page, width: int, scheme: str) -> None:
     assert "conv4, channel 3, unit (5, 4)" in page.locator("#unit").inner_text()
     page.keyboard.press("PageDown")
     assert "conv4, channel 4, unit (5, 4)" in page.locator("#unit").inner_text()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    assert "conv5: the strongest unit of each of its 8 channels" in page.locator("#unit").inner_text()
-    assert page.locator(".stage.conv5 .mark").count() == page.locator("#pad-boxes rect.box").count() == 8
     page.keyboard.press("Escape")
-    assert page.locator(".mark").count() == len(TABLE)
+    assert "conv1: the strongest unit of each of its 8" in page.locator("#unit").inner_text()
     page.keyboard.press("7")
     assert "labelled 7" in answer_of(page)
     page.keyboard.press("c")
     assert answer_of(page) == "Nothing is drawn yet."
+    assert shown_by(page)[:3] == (0, 0, 0)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("press", ["click", "tap"])
+def test_it_opens_with_the_boxes_of_one_layer_and_others_can_be_chosen(open_page, press: str) -> None:
+    page = open_page(has_touch=press == "tap")
+    *counts, says = shown_by(page)
+    assert counts == [8, 8, 8] and page.locator("[data-name=conv1] .mark").count() == 8 and "conv1" in says
+    page.select_option("#seen-by", "every layer")
+    *counts, says = shown_by(page)
+    assert counts == [len(TABLE)] * 3 and "each layer" in says
+    getattr(page.locator("[data-name=conv6] button"), press)()
+    page.mouse.move(0, 0)
+    *counts, says = shown_by(page)
+    assert counts == [16, 16, 16] and page.locator("[data-name=conv6] .mark").count() == 16 and "conv6" in says
+    assert page.locator("#seen-by").input_value() == "conv6"
+    assert page.locator("h2 [aria-pressed=true]").all_inner_texts() == ["conv6"]
+
+    page.locator("[data-name=fc] .map").nth(2).click()  # a unit goes before what is chosen
+    assert shown_by(page)[:3] == (1, 1, 1)
+    page.select_option("#seen-by", "conv2")
+    page.locator("#seen-by").press("c")  # which in a list clears no drawing
+    page.mouse.move(0, 0)
+    assert "labelled 3" in answer_of(page) and shown_by(page)[0] > 1
+    page.locator("[data-name=conv4] button").focus()  # by keys a layer is looked at before it is chosen
+    assert "conv4" in shown_by(page)[3]
+    page.keyboard.press("Tab")
+    assert "conv4, channel" in shown_by(page)[3]  # the strongest of its units
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    assert page.locator("#seen-by").input_value() == "conv4"
+
+
+@pytest.mark.processes
+def test_batch_norm_can_use_the_statistics_of_a_batch_as_in_train_mode(open_page, net: Net, mnist: Splits) -> None:
+    from evidence.page_picture import FIVE, draw
+
+    images = mnist[1].images
+    page = open_page()
+    page.locator("#digits button").nth(1).click()
+    choices = {"one": images[:0], "eleven": images[DIGITS[:20:2]], "stored": None}  # the rest of the batch
+    for image in (images[DIGITS[2]], None):
+        if image is None:
+            draw(page, FIVE)
+            image = torch.tensor(page.evaluate("Array.from(prepared.pixels)"), dtype=torch.uint8).view(28, 28)
+        notes = set()
+        for choice, others in choices.items():
+            page.select_option("#statistics", choice)
+            notes.add(page.locator("#statistics-note").inner_text())
+            expected = in_pytorch(net, image, others)[0]
+            assert page.evaluate("result.logProbabilities") == pytest.approx(expected.tolist(), abs=1e-4)
+            shown = [float(text.rstrip("%")) / 100 for text in page.locator("#bars b").all_inner_texts()]
+            assert shown == pytest.approx(expected.exp().tolist(), abs=0.0006)
+            assert f"the network reads {expected.argmax()} (" in answer_of(page)
+        assert len(notes) == len(choices)
+    assert "Your drawing" in answer_of(page)
+
+
+@pytest.mark.processes
+def test_without_batch_norm_there_is_nothing_to_switch(open_page, small_mnist: Splits, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 8 * 8, 10))
+    write_page(tmp_path / "page.html", model, small_mnist[1])
+    page = open_page(file=tmp_path / "page.html")
+    assert page.locator("#seen-by").is_visible()
+    assert not page.locator("#statistics").is_visible() and not page.locator("#statistics-note").is_visible()
 
 
 @pytest.mark.processes
@@ -311,12 +475,16 @@ def test_probabilities_and_maps_move_while_a_stroke_is_drawn(open_page) -> None:
     for x, y in [(150, 150), (180, 280), (220, 180)]:
         page.mouse.move(x, y, steps=4)
         page.evaluate("new Promise(requestAnimationFrame)")
-        map_of_conv1 = "document.querySelector('.conv1 canvas').toDataURL()"
+        map_of_conv1 = "document.querySelector('[data-name=conv1] canvas').toDataURL()"
         seen.append((page.locator("#bars").inner_text(), page.evaluate(map_of_conv1)))
     assert "Test image" in answer_of(page)  # in words, only after the stroke
     page.mouse.up()
     assert "Your drawing" in answer_of(page)
     assert len({bars for bars, _ in seen}) == len({conv1 for _, conv1 in seen}) == 3
+    # a test digit that is picked before the next frame is not taken for a drawing by that frame
+    page.evaluate("drawTo({x: 100, y: 100}), digitButtons[7].button.click()")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.locator("#digits [aria-pressed=true]").get_attribute("aria-label") == "test digit 7"
 
 
 @pytest.mark.processes
@@ -333,7 +501,7 @@ def test_a_digit_can_be_drawn_by_keys(open_page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_that_takes_the_focus_has_a_name_and_all_text_a_contrast(open_page, scheme: str) -> None:
     page = open_page(color_scheme=scheme)
-    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, [tabindex], [role=img]")]
+    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, select, [tabindex], [role=img]")]
         .filter(item => !(item.getAttribute("aria-label") || item.textContent.trim())).map(item => item.outerHTML)""")
     assert nameless == []
     contrasts = page.evaluate("""() => {
@@ -344,7 +512,7 @@ def test_all_that_takes_the_focus_has_a_name_and_all_text_a_contrast(open_page, 
             const colour = getComputedStyle(item).backgroundColor;
             return colour === "rgba(0, 0, 0, 0)" ? behind(item.parentElement) : colour;
         };
-        return [...document.querySelectorAll("h1, p, strong, h2, h2 *, li, b, label, button, kbd, em")]
+        return [...document.querySelectorAll("h1, p, strong, h2, h2 *, li, b, label, select, button, kbd, em")]
             .filter(item => item.textContent.trim() && item.id !== "hint").map(item => {
                 const [a, b] = [getComputedStyle(item).color, behind(item)].map(luminance).sort((x, y) => y - x);
                 return (a + 0.05) / (b + 0.05);
@@ -356,7 +524,8 @@ def test_all_that_takes_the_focus_has_a_name_and_all_text_a_contrast(open_page, 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A notebook that shows the page, run by a kernel: its text, and its HTML export."""
-    cells = [nbformat.v4.new_code_cell("import helpers.page\n\nhelpers.page.show()")]
+    show = 'page.show(RESULTS / "page.html", RESULTS / "page.png")'
+    cells = [nbformat.v4.new_code_cell(f"from helpers import page\nfrom helpers.results import RESULTS\n\n{show}")]
     made = nbclient.execute(nbformat.v4.new_notebook(cells=cells), cwd=str(ROOT))
     exported, _ = nbconvert.HTMLExporter().from_notebook_node(made)
     return {"stored": nbformat.writes(made), "exported": exported}
@@ -392,9 +561,3 @@ def test_in_an_exported_notebook_the_page_takes_the_place_of_its_picture(
         else:
             assert page.locator("img").evaluate("image => image.naturalWidth") == Image.open(PICTURE).width
         context.close()
-
-
-def test_a_network_whose_boxes_are_no_grid_is_refused(net: Net, mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Row, "box", lambda row, unit=None: (unit, unit))
-    with pytest.raises(ValueError, match="what conv1 sees is no grid"):
-        render(net, mnist[1], DIGITS)

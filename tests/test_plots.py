@@ -1,3 +1,5 @@
+import base64
+import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from PIL import Image, ImageChops, ImageStat
 from torch import nn
 
 from conftest import Splits
@@ -17,6 +21,7 @@ from helpers.data import Split
 from helpers.model import Net
 from helpers.receptive_field import layer_table, slide, stages
 from helpers.recipe import RECIPES
+from helpers.results import interval
 from helpers.runtime.history import History
 from helpers.runtime.progress import HEADER, Progress, row
 from helpers.training import Trainer
@@ -192,17 +197,84 @@ def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist:
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_depth_shows_spread_and_mean_of_each_layer_and_each_update() -> None:
-    outputs = {  # two images, two units: what differs between units and not between images is no spread
-        "conv1": torch.tensor([[1.0, 2.0], [3.0, 2.0]]),
+def test_depth_shows_how_outputs_differ_from_image_to_image_and_how_far_a_step_goes() -> None:
+    outputs = {
+        "conv1": torch.tensor([[1.0, 2.0], [3.0, 2.0]]),  # two images, two units: deviations of sqrt(2) and 0
         "conv2": torch.tensor([[0.0, -1.0], [0.0, -1.0]]),
     }
     updates = {"with": {"conv1": 2e-3}, "without": {"conv1": 1e-5}}
-    before, after, right = plots.plot_depth({"with": outputs, "without": outputs}, {"with": outputs}, updates).axes
-    spread, mean = (list(line.get_ydata()) for line in before.lines[:2])
-    assert spread == pytest.approx([2**0.5 / 2, 0]) and mean == [2.0, 0.5]
-    assert len(before.lines) == 4 and len(after.lines) == 2
+    figure = plots.plot_depth({"with": outputs, "without": outputs}, updates)
+    left, right = figure.axes
+    assert [list(line.get_ydata()) for line in left.lines] == [pytest.approx([2**0.5 / 2, 0])] * 2
     assert [list(line.get_ydata()) for line in right.lines] == [[2e-3], [1e-5], [1e-3, 1e-3]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
+
+
+def test_each_norm_marks_what_shares_a_mean() -> None:
+    """Of four images with five channels: one channel of all, one image, one channel of one image, two channels."""
+    orange = to_rgba(plots.TEST_COLOUR)
+    marked = [sum(patch.get_facecolor() == orange for patch in axes.patches) for axes in plots.plot_averaged().axes]
+    assert marked == [4, 5, 1, 2]
+    assert {len(axes.patches) for axes in plots.plot_averaged().axes} == {4 * 5}
+
+
+def test_channels_are_marked_with_their_means_and_deviations() -> None:
+    before = torch.randn(4, 3, 5, 5) * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1) + 1.5
+    axes = plots.plot_channels(before, before - 1.5, ("in", "out")).axes
+    for each, maps in zip(axes, (before, before - 1.5), strict=True):
+        means = [container.lines[0].get_xdata()[0] for container in each.containers]
+        assert means == pytest.approx(maps.mean((0, 2, 3)).tolist())
+        ends = [container.lines[2][0].get_segments()[0][:, 0] for container in each.containers]
+        widths = [(right - left) / 2 for left, right in ends]
+        assert widths == pytest.approx(maps.transpose(0, 1).flatten(1).std(1).tolist(), rel=1e-4)
+    assert [each.get_title() for each in axes] == ["in", "out"]
+
+
+def test_scales_shifts_and_answers_are_drawn_as_they_are() -> None:
+    norm = nn.BatchNorm2d(2)
+    norm.weight.data, norm.bias.data = torch.tensor([0.5, 2.0]), torch.tensor([-0.25, 0.75])
+    scales, shifts = plots.plot_scale_and_shift({"conv1": norm}).axes
+    assert list(scales.lines[0].get_ydata()) == [0.5, 2.0] and list(shifts.lines[0].get_ydata()) == [-0.25, 0.75]
+    assert [list(axes.lines[-1].get_ydata()) for axes in (scales, shifts)] == [[1, 1], [0, 0]]  # where they started
+    (axes,) = plots.plot_noise({"train": [0.25, 0.5], "eval": [0.75]}, 7).axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[0.25, 0.5], [0.75]]
+    assert "7" in axes.get_xlabel()
+
+
+def test_seeds_have_a_line_each_and_a_run_is_on_one_scale() -> None:
+    (axes,) = plots.plot_seeds({"with": [[0.9, 0.95], [0.8, 0.9]], "without": [[0.1, 0.5]]}).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[0.9, 0.95], [0.8, 0.9], [0.1, 0.5]]
+    assert axes.lines[0].get_color() == axes.lines[1].get_color() != axes.lines[2].get_color()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["with, 2 seeds", "without, 1 seeds"]
+    (axes,) = plots.plot_accuracies(HISTORY, 0.99).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [HISTORY.train_accuracy, HISTORY.test_accuracy, [0.99]]
+    assert list(axes.lines[-1].get_xdata()) == [2]
+
+
+def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possible() -> None:
+    narrow, wide, lost = interval([0.97, 0.971, 0.972]), interval([0.1, 0.99]), interval([0.098, 0.098])
+    cells = {0.001: {"final": narrow, "failures": 0}, 0.01: {"final": wide, "failures": 0}}
+    cells[0.1] = {"final": lost, "failures": 2}
+    for axes in plots.plot_rates({"with": cells}).axes:
+        (container,) = axes.containers
+        assert list(container.lines[0].get_ydata()) == [narrow["mean"], wide["mean"], lost["mean"]]
+        heights = [segment[1, 1] - segment[0, 1] for segment in container.lines[2][0].get_segments()]
+        assert heights == pytest.approx([2 * narrow["half_width"], 0, 0])
+        dots = [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "."]
+        assert dots == [narrow["seeds"], wide["seeds"], lost["seeds"]]
+        assert [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "x"] == [[0.1]]
+        assert axes.get_xscale() == "log"
+
+
+def test_a_notebook_gets_a_small_picture_of_a_figure() -> None:
+    figure = plots.new_figure(3, 2)
+    figure.subplots().plot([0, 1])
+    saved = io.BytesIO()
+    figure.savefig(saved, format="png")
+    full = Image.open(saved).convert("RGB")
+    picture = Image.open(io.BytesIO(base64.b64decode(figure._repr_mimebundle_()["image/png"])))
+    assert picture.size == full.size
+    assert ImageStat.Stat(ImageChops.difference(picture.convert("RGB"), full)).mean == pytest.approx([0, 0, 0], abs=1)
 
 
 def test_journey_shows_filters_with_their_signs_and_maps_in_their_rows() -> None:
@@ -240,15 +312,19 @@ def test_no_mistakes_are_an_empty_figure(small_mnist: Splits, tmp_path: Path) ->
 def test_tables_are_markdown() -> None:
     shown = plots.table({"batch": [1, 2000], "accuracy": [*plots.approximate([0.0912]), True]})
     assert shown._repr_markdown_().splitlines() == [
-        "| batch | accuracy |", "| --- | ---: |", "| 1 | ≈ 9.1% |", "| 2,000 | True |"
-    ]  # fmt: skip
+        "| batch | accuracy |",
+        "| ----- | -------: |",
+        "| 1     |   ≈ 9.1% |",
+        "| 2,000 |     True |",
+    ]
     with pytest.raises(ValueError, match="shorter"):
         repr(plots.table({"a": [1, 2], "b": [1]}))
 
 
 def test_a_prediction_stands_beside_what_was_found() -> None:
     rows = repr(plots.compare({"conv1": 72, "fc": 2890}, {"fc": 2891, "conv1": 72, "more": 1})).splitlines()[2:]
-    assert rows == ["| conv1 | 72 | 72 | True |", "| fc | 2,890 | 2,891 | False |"]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert cells == [["conv1", "72", "72", "True"], ["fc", "2,890", "2,891", "False"]]
     with pytest.raises(KeyError):
         plots.compare({"conv2": 1}, {"conv1": 1})
 

@@ -210,8 +210,20 @@ def test_what_a_number_means_is_where_a_single_seed_falls() -> None:
     fall = f"95% of seeds of this recipe fall between {low:.2%} and {high:.2%} (mean of 10: {mean:.2%})"
     assert what_it_means(mean, "best", settings) == f"{mean:.2%}: {fall}; as yours does"
     assert what_it_means(0.98, "best", settings) == f"98.00%: {fall}; yours does not: one in twenty does not either"
-    changed = settings | {"num_epochs": 1, "lr": 0.5}
-    assert what_it_means(0.98, "best", changed) == f"98.00% with num_epochs 1, lr 0.5; as it stands, {fall}"
+    changed = settings | {"num_epochs": 1, "lr": 0.5, "a new setting": True}
+    with_these = "with num_epochs 1, lr 0.5, a new setting True"
+    assert what_it_means(0.98, "best", changed) == f"98.00% {with_these}; as it stands, {fall}"
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_a_run_ends_well_without_a_study_to_compare_it_with(
+    content: str | None, small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("helpers.results.RESULTS", tmp_path)
+    if content:
+        (tmp_path / "study.json").write_text(content, encoding="utf-8")
+    assert "not studied" in what_it_means(0.9, "best", {})
+    assert small_script("--epochs=1", "--batch-size=100", "--results", tmp_path / "run") == 0
 
 
 @pytest.mark.processes
@@ -325,13 +337,18 @@ BAD_CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: Recipe(num_epochs=2.0), "num_epochs is 2.0"),
     (lambda: Recipe(batch_size=0), "batch_size is 0"),
     (lambda: Recipe(lr="fast"), "lr is 'fast'"),
+    (lambda: Recipe(lr=True), "lr is True"),
+    (lambda: Recipe(nesterov="no"), "nesterov is 'no': give True or False"),
+    (lambda: Recipe(initial_weights="zeros"), "initial_weights is 'zeros': choose pytorch or he"),
+    (lambda: Augmentation(rotation="15"), "rotation is '15': give a number"),
+    (lambda: Augmentation(crop_probability=None), "crop_probability is None"),
     (lambda: Recipe(lr=float("nan")), "lr is nan"),
     (lambda: Recipe(momentum=1.0), "momentum is 1.0"),
     (lambda: Recipe(weight_decay=-0.1), "weight_decay is -0.1"),
     (lambda: Recipe(dropout=1.0), "dropout is 1.0"),
     (lambda: Recipe(label_smoothing=None), "label_smoothing is None"),
-    (lambda: Recipe(warm_up=2), "warm_up is 2"),
-    (lambda: Recipe(clean_statistics="yes"), "clean_statistics is 'yes': give True or False"),
+    (lambda: Recipe(warm_up_fraction=2), "warm_up_fraction is 2"),
+    (lambda: Recipe(recalibrate_batch_norm="yes"), "recalibrate_batch_norm is 'yes': give True or False"),
     (lambda: Recipe(optimizer="adam"), "optimizer is 'adam': choose sgd or adamw"),
     (lambda: Recipe(schedule="cosine"), "schedule is 'cosine'"),
     (lambda: Recipe(batch_norm="maybe"), "batch_norm is 'maybe'"),
@@ -402,7 +419,7 @@ def test_a_file_that_cannot_be_read_raises_an_oserror_of_one_line(
         ("lr", 1e-9, 99.9),
         ("momentum", 0, 0.999),
         ("weight_decay", 0, 0.999),
-        ("warm_up", 0, 0.999),
+        ("warm_up_fraction", 0, 0.999),
         ("label_smoothing", 0, 0.999),
         ("dropout", 0, 0.999),
     ],
@@ -421,6 +438,29 @@ def test_the_ends_of_a_recipes_ranges_are_in_them(name: str, least: float, most:
 def test_a_recipe_draws_the_weights_of_its_seed() -> None:
     weights = [Recipe(seed=seed).model().state_dict()["conv1.0.weight"] for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_networks_of_one_seed_start_from_the_same_weights_in_all_layers_that_they_share() -> None:
+    weights = [
+        replace(Recipe(), seed=3, **changes).model().state_dict()
+        for changes in ({}, {"batch_norm": "none"}, {"batch_norm": "before"}, {"dropout": 0.0})
+    ]
+    names = [name for name in weights[1] if name.endswith("0.weight") or name.startswith("fc")]
+    assert len(names) == 7 + 2 and "conv7.0.bias" in weights[1]
+    for name in names:
+        assert all(torch.equal(weights[0][name], others[name]) for others in weights[1:])
+    assert not torch.equal(weights[0]["conv5.0.weight"].flatten()[:100], weights[0]["conv7.0.weight"].flatten()[:100])
+
+
+def test_initial_weights_are_drawn_as_their_sources_say() -> None:
+    he = [Recipe(initial_weights="he", batch_norm="none", seed=seed).model().state_dict() for seed in range(20)]
+    usual = [Recipe(batch_norm="none", seed=seed).model().state_dict() for seed in range(20)]
+    for name, inputs in {"conv2.0": 8 * 9, "conv4.0": 32 * 9, "fc": 288}.items():
+        drawn = torch.cat([weights[f"{name}.weight"].flatten() for weights in he])
+        assert drawn.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.03) and abs(drawn.mean()) < 0.01
+        assert not any(weights[f"{name}.bias"].any() for weights in he)
+        bounded = torch.cat([weights[f"{name}.weight"].flatten() for weights in usual])
+        assert bounded.abs().max().item() == pytest.approx(inputs**-0.5, rel=0.01)  # PyTorch's documentation
 
 
 def test_all_but_one_image_can_be_held_out() -> None:

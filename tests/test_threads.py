@@ -10,9 +10,10 @@ import torch
 
 from conftest import Interrupt, Splits, head
 from helpers.recipe import Recipe
-from helpers.runtime import run, threads
+from helpers.runtime import threads
 from helpers.runtime.files import load_tensors, save_tensors
 from helpers.runtime.history import History
+from helpers.runtime.progress import Progress
 from helpers.runtime.threads import available_cores, choose_threads, in_threads
 from helpers.training import fit
 
@@ -140,7 +141,7 @@ def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypa
     calls: list[int] = []
     assert choose_threads(Clock().step({}, calls), 28) == (1, "the run is too short for a trial")
     monkeypatch.setattr(threads, "available_cores", lambda: 1)
-    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "all that this process may use")
+    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "this process may use no more")
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     with in_threads(1):  # OMP_NUM_THREADS=1
         assert choose_threads(Clock().step({}, calls), 10_000)[0] == 1
@@ -159,7 +160,7 @@ def test_a_trial_draws_from_random_numbers_of_its_own(monkeypatch: pytest.Monkey
 def test_a_trial_leaves_no_trace_in_the_run(tiny_mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "SHORT_STEPS", 0)
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.1)
-    monkeypatch.setattr(threads, "WORTH", 0.0)  # one thread, whatever is faster
+    monkeypatch.setattr(threads, "WORTHWHILE", 0.0)  # one thread, whatever is faster
     tried, notes = SHORT.model(), Interrupt()
     state = torch.get_rng_state()
     chosen = fit(tried, *tiny_mnist, replace(SHORT, num_epochs=1), device="cpu", progress=notes)
@@ -239,16 +240,18 @@ def test_the_script_takes_threads_and_keeps_them(
     assert capsys.readouterr().err.startswith("error: threads is 0: give a whole number from 1 to ")
 
 
-def test_a_slow_epoch_is_told_once_why_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = [2.0, 5.9, 6.2, 20.0, 1.0]  # 5.9 is less than three times 2.0
-    ticks = iter([time for epoch in seconds for time in (0.0, epoch)])
-    monkeypatch.setattr(run.time, "perf_counter", lambda: next(ticks))
-    history, notes = History({"lr": 1.0}, "cpu", {}), Interrupt()
-    run.run_epochs(lambda order_seed, report: (1.0, 0.5, 1.0, 0.5), history, 5, 1, lambda history: None, notes)
-    (line,) = notes.lines
-    assert line.startswith("epoch 3 took 3.1 times as long as the fastest: ") and "one thread" in line
-
-
-def test_short_epochs_may_differ() -> None:
-    assert run.slow_epoch([0.1, 0.9]) == ""
-    assert run.slow_epoch([0.1, 1.1]) != ""
+@pytest.mark.parametrize(
+    ("seconds", "slow"), [([2.0, 5.9, 6.2, 20.0, 1.0], "epoch 3 took 3.1 times"), ([0.1, 0.9], None)]
+)
+def test_a_slow_epoch_is_told_once_why_and_what_to_do(
+    seconds: list[float], slow: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """5.9 is less than three times 2.0, and 0.9 seconds are short enough to differ."""
+    history, progress = History({"lr": 1.0}, "cpu", {}), Progress(len(seconds), 100)
+    with progress:
+        for epoch in seconds:
+            history.append(1.0, 0.5, 1.0, 0.5, epoch)
+            progress.epoch(history)
+    told = [line for line in capsys.readouterr().out.splitlines() if "took" in line]
+    assert len(told) == (1 if slow else 0)
+    assert not told or (told[0].startswith(slow) and "one thread" in told[0])

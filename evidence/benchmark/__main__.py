@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from evidence.benchmark import stock
-from evidence.benchmark.figures import draw
+from evidence.benchmark.figures import can_be_drawn, draw
 from evidence.benchmark.measure import Report, describe_machine
 from evidence.benchmark.suite import DATA, PARTS, Benchmark
 from helpers.runtime.console import suit_any_console
@@ -32,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         report = Report(options.results / "benchmark.json", kind, describe_machine(device), {"rounds": options.rounds})
         with stock.linked(DATA) as folder:
             Benchmark(report, folder, device, options.rounds, options.quick).run(options.only)
-        print(f"written: {report.path}", *([draw(options.results, kind)] if "scaling" in report.part else []))
+        print(f"written: {report.path}")
+        if can_be_drawn(report.part):
+            print(f"written: {draw(options.results, kind)}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

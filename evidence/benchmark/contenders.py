@@ -12,9 +12,9 @@ from evidence.benchmark import stock
 from helpers.data import Batches, Split
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, Recipe
-from helpers.runtime.device import place, reproducibly
+from helpers.runtime.device import deterministic_cudnn, prepare_for
 from helpers.runtime.threads import SHORT_STEPS, choose_threads, in_threads
-from helpers.training import EVALUATION_BATCH, Trainer, evaluate, throw_away_step
+from helpers.training import EVALUATION_BATCH, Trainer, evaluate, trial_step
 
 WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
 
@@ -47,13 +47,14 @@ def stock_contender(
     batch_size: int = 64,
     workers: int = 0,
     test_workers: int = 0,
+    seed: int = 1,
 ) -> Contender:
     """Return the stock pipeline on the first ``num_images`` training images of a ``linked`` folder."""
     train_set, test_set = stock.datasets(folder)
     train_set = train_set if num_images == len(train_set) else Subset(train_set, range(num_images))
     train_batches = stock.loader(train_set, device, batch_size=batch_size, shuffle=True, workers=workers)
     test_batches = stock.loader(test_set, device, batch_size=EVALUATION_BATCH, workers=test_workers)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = Net().to(device)
     optimizer = stock.sgd(model)
     return Contender(
@@ -74,14 +75,22 @@ def our_contender(
 ) -> Contender:
     """Return this project's pipeline on the first ``num_images`` training images, set up as ``fit`` does."""
     recipe = replace(recipe, batch_size=batch_size or recipe.batch_size)
-    train = Split(*(tensor[:num_images] for tensor in splits[0]))
+    train = splits[0][:num_images]
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
     test_batches = Batches(splits[1], EVALUATION_BATCH, device=device)
     model = recipe.model()
-    place(model, device)
+    prepare_for(device, model)
     trainer = Trainer(model, recipe, len(batches))
     threads = None
     if device.type == "cpu":
-        threads, _ = choose_threads(throw_away_step(model, recipe, train), SHORT_STEPS)
-    train_epoch, test = (in_threads(threads)(reproducibly(do)) for do in (trainer.train_epoch, evaluate))
-    return Contender(device, batches, train_epoch, lambda: test(model, test_batches)[1], threads)
+        threads, _ = choose_threads(trial_step(model, recipe, train), SHORT_STEPS)
+
+    def train_epoch(batches: Collection) -> tuple[float, float]:
+        with in_threads(threads), deterministic_cudnn():
+            return trainer.train_epoch(batches)
+
+    def test_accuracy() -> float:
+        with in_threads(threads), deterministic_cudnn():
+            return evaluate(model, test_batches)[1]
+
+    return Contender(device, batches, train_epoch, test_accuracy, threads)

@@ -60,6 +60,11 @@ def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
     axes.legend(fontsize=8, loc="best")
 
 
+def can_be_drawn(part: dict[str, Any]) -> bool:
+    """Tell whether ``part`` has all that the figure shows: a run that was stopped has not, nor one of a single part."""
+    return {"ladder", "scaling"} <= part.keys()
+
+
 def draw(results: Path, kind: str) -> Path:
     """Draw the runs of this ``kind`` from ``benchmark.json`` and return the figure's path."""
     part = json.loads((results / "benchmark.json").read_text(encoding="utf-8"))[kind]
@@ -71,5 +76,5 @@ def draw(results: Path, kind: str) -> Path:
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     for kind, part in json.loads((folder / "benchmark.json").read_text(encoding="utf-8")).items():
-        if "scaling" in part:  # which a run that was stopped has not
+        if can_be_drawn(part):
             print(draw(folder, kind))

@@ -12,7 +12,7 @@ from evidence.benchmark.measure import FirstBatches, epoch_seconds
 from helpers.data import Batches, Split
 from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
 from helpers.runtime.cpu_layers import use_cheaper_layers
-from helpers.runtime.device import reproducibly, use_channels_last
+from helpers.runtime.device import deterministic_cudnn, use_channels_last
 from helpers.training import Trainer
 
 
@@ -64,8 +64,12 @@ def timer(
     if rung.no_waiting:
         trainer = Trainer(model, recipe, len(batches))
         if not rung.graph:
-            trainer.step = trainer.train_step
-        learn = reproducibly(trainer.train_epoch)
+            trainer.graphed_step = None
+
+        def learn(batches: FirstBatches) -> None:
+            with deterministic_cudnn():
+                trainer.train_epoch(batches)
+
     else:
         optimizer = stock.sgd(model)
 

@@ -4,7 +4,8 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from evidence.benchmark.ladder import rungs, timer
 from evidence.benchmark.measure import FirstBatches, Report, alternate, epoch_seconds, seconds_of, summarise_rounds
 from helpers import ROOT
 from helpers.data import Split, load_mnist
-from helpers.recipe import ASSIGNMENT, RECIPES
+from helpers.recipe import ASSIGNMENT, RECIPES, Recipe
+from helpers.runtime.history import History
+from helpers.runtime.progress import Silent
 from helpers.training import fit
 
 DATA = ROOT / "data"
@@ -28,6 +31,22 @@ RACES = {  # to which test accuracy, and by which of this project's recipes
 }
 PARTS = ("passes", "ladder", "scaling", "processes", "scarce_cores", *RACES)
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024)
+
+
+class Goal(Silent):
+    """Progress that shows nothing and ends a run when its test accuracy is ``accuracy`` or more."""
+
+    class Reached(Exception):
+        """The run need not go on."""
+
+    def __init__(self, accuracy: float) -> None:
+        super().__init__()
+        self.accuracy, self.curve = accuracy, []
+
+    def epoch(self, history: History) -> None:
+        self.curve = list(history.test_accuracy)
+        if self.curve[-1] >= self.accuracy:
+            raise self.Reached
 
 
 class Benchmark:
@@ -150,26 +169,43 @@ class Benchmark:
             self.compare(f"scaling/batch_size/{batch_size}", "us/image", per_image, images=num_images)
 
     def race(self, name: str) -> None:
-        """Train each once, from reading the data on, until an epoch ends at the test accuracy, or to its last epoch."""
+        """Train each in turn, from reading the data on, until an epoch ends at the test accuracy, or to its last epoch.
+
+        Every round has a seed of its own.
+        """
         accuracy, recipes = RACES[name]
-        builds = {"stock": (ASSIGNMENT, lambda: self.stock("train_epoch"))}
-        for who, recipe in recipes.items():
-            builds[who] = (recipe, lambda recipe=recipe: our_contender(load_mnist(DATA), self.device, recipe=recipe))
-        seconds: dict[str, list[float]] = {}
-        accuracies: dict[str, list[float]] = {}
-        for who, (recipe, build) in builds.items():
-            start = time.perf_counter()
-            contender, accuracies[who] = build(), [0.0]
-            while accuracies[who][-1] < accuracy and len(accuracies[who]) <= recipe.num_epochs:
-                contender.train(contender.batches)
-                accuracies[who].append(contender.test())
-            seconds[who] = [time.perf_counter() - start]
-            reached = {name: values[-1] >= accuracy for name, values in accuracies.items()}
-            curves = {name: values[1:] for name, values in accuracies.items()}
+        seconds: dict[str, list[float]] = {who: [] for who in ("stock", *recipes)}
+        curves: dict[str, list[list[float]]] = {who: [] for who in seconds}
+        for seed in range(1, self.num_rounds + 1):
+            for who in seconds:
+                start = time.perf_counter()
+                if who == "stock":
+                    curve = self.stock_until(accuracy, seed)
+                else:
+                    curve = self.fit_until(accuracy, replace(recipes[who], seed=seed))
+                seconds[who].append(time.perf_counter() - start)
+                curves[who].append(curve)
+            reached = {who: [curve[-1] >= accuracy for curve in runs] for who, runs in curves.items()}
             summary = summarise_rounds(seconds, "s", reached=reached, test_accuracy=curves)
-            gains = summary["times_better"].items()  # of those that reached it
-            summary["times_better"] = {name: gain for name, gain in gains if reached[name] and reached["stock"]}
+            for who in seconds:
+                if not all(reached[who] + reached["stock"]):
+                    summary["times_better"].pop(who, None)  # of what was not reached there is no time
             self.report.record(name, summary)
+
+    def stock_until(self, accuracy: float, seed: int) -> list[float]:
+        """Return the test accuracies of the stock pipeline, epoch by epoch, until one is ``accuracy`` or more."""
+        contender, curve = self.stock("train_epoch", seed=seed), []
+        while len(curve) < ASSIGNMENT.num_epochs and (not curve or curve[-1] < accuracy):
+            contender.train(contender.batches)
+            curve.append(contender.test())
+        return curve
+
+    def fit_until(self, accuracy: float, recipe: Recipe) -> list[float]:
+        """Return those of ``fit`` by ``recipe``, likewise."""
+        goal = Goal(accuracy)
+        with suppress(Goal.Reached):
+            fit(recipe.model(), *load_mnist(DATA), recipe, device=self.device.type, progress=goal)
+        return goal.curve
 
     def whole_runs(self) -> None:
         """Measure the assignment's 20 epochs by ``fit``, beside 20 times the stock pipeline's full epoch."""

@@ -1,8 +1,8 @@
-"""A page to draw on: the trained network and its layer table as one HTML file, without server or network.
+"""A page to draw on: a trained network and its layer table in one HTML file that works without the internet.
 
-``page.html`` is the frame and ``page.css`` its looks. ``network.js`` is the network, ``prepare.js`` does what
-``to_mnist`` does, ``maps.js`` paints maps, ``units.js`` shows what units see, ``drawing.js`` takes the drawing and
-``answer.js`` answers it. ``python -m helpers.page`` puts them together.
+``page.html`` is the frame and ``page.css`` its looks. Of the scripts, ``network.js`` computes the network's answer,
+``prepare.js`` brings a drawing to MNIST's form, ``maps.js`` paints feature maps, ``units.js`` shows what their units
+see, ``answer.js`` shows the answer and ``drawing.js`` takes the drawing. ``python -m helpers.page`` writes the page.
 """
 
 import base64
@@ -11,60 +11,59 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from helpers import ROOT
-from helpers.data import MEAN, STD, Batches, Split, load_mnist
+from helpers.data import MEAN, STD, Batches, Split
 from helpers.inspection import confident_mistakes
-from helpers.model import Net
+from helpers.page.layers import layers_in_order
 from helpers.receptive_field import Row, layer_table, stages
-from helpers.runtime.files import atomic_write, load_weights
+from helpers.runtime.files import atomic_write
+from helpers.runtime.looking import copy_of
 from helpers.training import predict
 
 HERE = Path(__file__).parent
-WEIGHTS, PAGE, PICTURE = (ROOT / "results" / name for name in ("best/model.pt", "page.html", "page.png"))
-OF_EACH_CLASS, MISREAD = 2, 10  # test digits to pick from
+NUM_OF_EACH_CLASS, NUM_MISREAD = 2, 10  # test digits to pick from
 HEIGHT = 780  # pixels of the page in a notebook
 
 
-def write_page(path: str | Path = PAGE, weights: str | Path = WEIGHTS, data: str | Path = ROOT / "data") -> None:
-    """Write the page with these weights and some of the test digits in ``data``.
+def write_page(path: str | Path, model: nn.Module, test: Split) -> None:
+    """Write the page of ``model``, with some of the test digits to pick from.
 
-    Raises ``OSError`` where a file cannot be read or written, ``ValueError`` where ``weights`` are not ``Net``'s.
+    Raises ``OSError`` where the file cannot be written, ``ValueError`` for a network that the page cannot show.
     """
-    model = Net()
-    load_weights(model, weights)
-    test = load_mnist(data)[1]
-    atomic_write(path, render(model, test, choose_digits(model, test)))
+    atomic_write(path, render(copy_of(model).cpu(), test))
 
 
-def choose_digits(model: Net, test: Split) -> list[int]:
-    """Return indices of test images: the first ones of each class, then those misread with the most confidence.
+def choose_digits(model: nn.Module, test: Split) -> list[int]:
+    """Return indices of test images: the first two of each class, then the ten misread with the most confidence.
 
-    None comes twice, though a poor network may misread a first one.
+    No index comes twice, even where one of the first two is misread.
     """
-    first = [(test.labels == label).nonzero().flatten()[:OF_EACH_CLASS] for label in test.labels.unique()]
+    first = [(test.labels == label).nonzero().flatten()[:NUM_OF_EACH_CLASS] for label in test.labels.unique()]
     log_probs = predict(model, Batches(test, 500))
-    misread = confident_mistakes(log_probs, test.labels, MISREAD)
+    misread = confident_mistakes(log_probs, test.labels, NUM_MISREAD)
     return list(dict.fromkeys(torch.cat([*first, misread]).tolist()))
 
 
-def render(model: Net, test: Split, digits: list[int]) -> str:
-    """Return the page's HTML, with the test images of these indices to pick from.
+def render(model: nn.Module, test: Split, digits: list[int] | None = None) -> str:
+    """Return the page's HTML for a model on the CPU, with the test images of these indices to pick from.
 
-    Raises ``ValueError`` for a network whose units in a row do not see the same rows of the image, or likewise columns.
+    Without ``digits``, ``choose_digits`` chooses them. Raises ``ValueError`` for a network that the page cannot show.
     """
-    table = stages(layer_table(model))
-    answers = predict(model, Batches(Split(test.images[digits], test.labels[digits]))).argmax(dim=1)
+    table = layer_table(model)
+    digits = choose_digits(model, test) if digits is None else digits
+    chosen = Batches(Split(test.images[digits], test.labels[digits]), len(digits))
+    answers = predict(model, chosen).argmax(dim=1)
+    images, labels = next(iter(chosen))
     data = {
         "numParameters": sum(row.params for row in table),
         "mean": MEAN,
         "std": STD,
-        "eps": model.conv1[2].eps,
-        "stages": [_stage(row) for row in table],
+        "stages": [_stage(row) for row in stages(table)],
+        "layers": layers_in_order(model, table, images),
         "digits": [
             {"index": i, "label": label, "misread": label != answer, "bytes": _base64(test.images[i])}
-            for i, label, answer in zip(digits, test.labels[digits].tolist(), answers.tolist(), strict=True)
+            for i, label, answer in zip(digits, labels.tolist(), answers.tolist(), strict=True)
         ],
         "parameters": {
             name: {"shape": list(value.shape), "float32": _base64(value.float())}
@@ -73,20 +72,20 @@ def render(model: Net, test: Split, digits: list[int]) -> str:
         },
     }
     text = json.dumps(data, separators=(",", ":"))
-    return re.sub(r"\{\{(.+?)\}\}", lambda hole: text if hole[1] == "data" else _read(hole[1]), _read("page.html"))
+    return re.sub(r"\{\{(.+?)\}\}", lambda gap: text if gap[1] == "data" else _read(gap[1]), _read("page.html"))
 
 
-def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> None:
+def show(page: str | Path, picture: str | Path) -> None:
     """Display the page in a notebook: live where scripts may run, elsewhere ``picture`` of it.
 
-    These are two outputs, since what renders a notebook without scripts drops the frame and keeps the picture; the
-    frame, once it lives, takes the picture away. Raises ``OSError`` where one of the files cannot be read.
+    Both are put out. A site that shows notebooks without running scripts drops the page and keeps the picture; where
+    the page does run, it removes the picture. Raises ``OSError`` where one of the files cannot be read.
     """
-    from IPython.display import HTML, Image, display  # what writes the page needs no notebook
+    from IPython.display import HTML, Image, display  # here, so that writing the page needs no notebook
 
     source, pixels = Path(page).read_text(encoding="utf-8"), Path(picture).read_bytes()
-    source = source.replace("&", "&amp;").replace("'", "&#39;")  # all that single quotes around it ask for
-    end = base64.b64encode(pixels).decode()[-60:]  # by which the picture is known, wherever it is shown
+    source = source.replace("&", "&amp;").replace("'", "&#39;")  # it stands between single quotes
+    end = base64.b64encode(pixels).decode()[-60:]  # the picture is recognised by the end of its data
     remove = f"document.querySelectorAll(`img[src*='{end}']`).forEach((picture) => picture.remove())"
     frame = f"<iframe srcdoc='{source}' title='A page to draw on' width='100%' height='{HEIGHT}' style='border: 0'"
     alone = "The page to draw on, as a picture: no scripts run here"
@@ -94,12 +93,16 @@ def show(page: str | Path = PAGE, picture: str | Path = PICTURE) -> None:
 
 
 def _stage(row: Row) -> dict:
-    """Return a row of the layer table with what each of its units sees: the box is the same all along a row."""
+    """Return a row of the layer table for the page. Unit ``(i, j)`` sees ``rows[i]`` and ``columns[j]`` of the image.
+
+    For in the layers that the page knows, all units of a row see the same rows, and all of a column the same columns.
+    """
     channels, height, width = (*row.output_shape, 1, 1)[:3]
-    rows = [row.box((i, 0))[0] for i in range(height)]
-    columns = [row.box((0, j))[1] for j in range(width)]
-    if any(row.box((i, j)) != (rows[i], columns[j]) for i in range(height) for j in range(width)):
-        raise ValueError(f"what {row.name} sees is no grid of rows and columns: the page cannot show this network")
+    boxes = [[row.box((i, j)) for j in range(width)] for i in range(height)]
+    if any(box is None for line in boxes for box in line):
+        raise ValueError(
+            f"the page cannot show layer {row.name}: some of its units see only padding, give it less padding"
+        )
     return {
         "name": row.name,
         "operation": row.operation,
@@ -108,8 +111,8 @@ def _stage(row: Row) -> dict:
         "receptiveField": row.receptive_field,
         "jump": row.jump,
         "params": row.params,
-        "rows": rows,
-        "columns": columns,
+        "rows": [line[0][0] for line in boxes],
+        "columns": [box[1] for box in boxes[0]],
     }
 
 

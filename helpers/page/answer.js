@@ -1,29 +1,48 @@
-/* The answer: what the network says to the drawing, and how it came to the 28x28 pixels. */
+/* The answer: what the network makes of the drawing, and the steps from the drawing to the 28x28 pixels. */
 
 "use strict";
 
 let prepared = null; // {pixels, cut, scaled} as toMnist gives it, {pixels, digit} for a test digit; null when blank
-let result = null; // what forward says to it
-let waiting = false; // for the next frame, which brings a new answer
+let result = null; // what forward returns for it
+let waiting = false; // whether the drawing has changed and the next frame will answer it
+
+// Whose statistics batch norm can use: `others` are the other images of the batch, null if it uses the stored ones.
+const STATISTICS = {
+  stored: {
+    others: () => null,
+    note: `Eval mode: batch norm uses the means and variances that it stored in training, so the answer depends on your
+      digit alone. Choose another to see what train mode would do.`,
+  },
+  one: {
+    others: () => [],
+    note: `Train mode without dropout, in a batch of one: every channel is brought to the same mean and variance, so how
+      strongly it responded is lost. Digits with little ink are often misread: try a 1.`,
+  },
+  eleven: {
+    others: () => firstDigits.map(({ pixels }) => pixels),
+    note: `Train mode without dropout, in a batch with one test digit of each class: most answers are right again, but
+      each now depends on the other ten digits, too. Eval mode prevents that.`,
+  },
+};
 
 /** Answer with the next frame: a fast pen moves several times before it. */
 function answerSoon() {
-  if (!waiting) requestAnimationFrame(answerDrawing);
+  if (!waiting) requestAnimationFrame(() => waiting && answerDrawing());
   waiting = true;
 }
 
-/** Read the drawing, prepare it, and show what the network says; return the 784 pixels that went in. */
+/** Show the answer to the drawing as it is now; return the 784 pixels that went in. */
 function answerDrawing() {
-  waiting = false;
   return answer(null);
 }
 
-/** Show what the network says to a test digit, or, if there is none, to the drawing. */
-function answer(digit) {
+/** Show the answer to what is prepared, or, if nothing is, to the drawing; return the 784 pixels that went in. */
+function answer(known) {
   const start = performance.now();
-  prepared = digit || toMnist(greyLevels(pad));
+  waiting = false;
+  prepared = known || toMnist(greyLevels(pad));
   const pixels = prepared === null ? new Array(SIDE * SIDE).fill(0) : prepared.pixels;
-  result = forward(pixels);
+  result = forward(pixels, STATISTICS[element("statistics").value].others());
   paintGrey(element("seen"), pixels);
   showBars();
   showPreparation();
@@ -59,6 +78,20 @@ function showBars() {
   });
 }
 
+/** Say what batch norm uses and what follows from that; without a batch norm there is nothing to choose. */
+function explainStatistics() {
+  const hasBatchNorm = PAGE.layers.some(({ kind }) => kind === "BatchNorm2d");
+  element("statistics-choice").hidden = element("statistics-note").hidden = !hasBatchNorm;
+  element("statistics-note").textContent = STATISTICS[element("statistics").value].note;
+}
+
+/** Answer once more, by what batch norm is to use from now on. */
+function changeStatistics() {
+  explainStatistics();
+  answer(prepared);
+  sayAnswer();
+}
+
 /** Say the answer in words, once a stroke is finished. */
 function sayAnswer() {
   if (waiting) answerDrawing();
@@ -73,7 +106,7 @@ function inWords() {
   return digit ? `Test image ${digit.index}, labelled ${digit.label}: ${says}` : `Your drawing: ${says}`;
 }
 
-/** Show the steps from the drawing to the 28x28 pixels; a test digit needs none. */
+/** Show the steps from the drawing to the 28x28 pixels; a test digit has none. */
 function showPreparation() {
   const { cut, scaled } = prepared || {};
   element("steps").hidden = !cut;
@@ -89,7 +122,7 @@ function showPreparation() {
   element("scaled-size").textContent = `${scaled.height}×${scaled.width}`;
 }
 
-/** Paint a part of another canvas, so large, into the middle of a small one. */
+/** Paint a part of another canvas, in this width and height, into the middle of a small one. */
 function paintInto(canvas, source, box, width, height) {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);

@@ -1,4 +1,4 @@
-/* The drawing, by mouse, finger, pen or keys, or a test digit; at the end, the start of the page. */
+/* The drawing, made by mouse, finger, pen or keys, or a test digit in its place; at the end, the page is started. */
 
 "use strict";
 
@@ -6,6 +6,7 @@ const KEY_STEP = 10; // of the pad's 280 pixels
 
 const pad = element("pad").getContext("2d", { alpha: false, willReadFrequently: true });
 const digits = PAGE.digits.map((digit) => ({ ...digit, pixels: decodeBytes(digit.bytes) }));
+const firstDigits = digits.filter(({ label }, i) => digits.findIndex((other) => other.label === label) === i); // by class
 
 let penAt = { x: 140, y: 140 };
 
@@ -20,7 +21,7 @@ function clearDrawing() {
   sayAnswer();
 }
 
-/** Draw from the pen's place to the next one. */
+/** Draw a line from where the pen is to the next place. */
 function drawTo(next) {
   if (prepared !== null && prepared.digit) {
     prepared = null; // a drawing starts on clean paper
@@ -37,7 +38,7 @@ function drawTo(next) {
   answerSoon();
 }
 
-/** Be quiet while a stroke is drawn: boxes would jump about, and a screen reader stumble. */
+/** Be calm while a stroke is drawn: boxes would jump about, and a screen reader would read each of them out. */
 function beginStroke() {
   pad.canvas.parentElement.classList.add("busy");
   element("unit").setAttribute("aria-live", "off");
@@ -64,7 +65,7 @@ pad.canvas.addEventListener("pointerdown", (event) => {
 });
 pad.canvas.addEventListener("pointermove", (event) => {
   if (!pad.canvas.hasPointerCapture(event.pointerId)) return;
-  const parts = event.getCoalescedEvents ? event.getCoalescedEvents() : []; // places since the last frame
+  const parts = event.getCoalescedEvents ? event.getCoalescedEvents() : []; // all places since the last frame
   for (const part of parts.length ? parts : [event]) drawTo(padPoint(part));
 });
 for (const event of ["pointerup", "pointercancel"]) pad.canvas.addEventListener(event, endStroke);
@@ -84,7 +85,7 @@ pad.canvas.addEventListener("keyup", (event) => {
 });
 for (const event of ["focus", "blur"]) pad.canvas.addEventListener(event, () => showUnits());
 
-/** Return where the pad lies in the network's pixels, [left, top, width, height]: the preparation backwards. */
+/** Return where the pad lies in the network's 28x28 pixels, [left, top, width, height]: the steps of toMnist undone. */
 function padInPixels() {
   const { cut, scaled } = prepared || {};
   if (!cut) return [0, 0, SIDE, SIDE];
@@ -100,7 +101,7 @@ function cutOutline() {
   return `<rect class="cut" x="${scaled.left}" y="${scaled.top}" width="${scaled.width}" height="${scaled.height}"/>`;
 }
 
-/** Return a cross where the pen is, for those who draw by keys. */
+/** Return a cross where the pen is, for people who draw by keys. */
 function penCross() {
   if (!pad.canvas.matches(":focus-visible")) return "";
   const [left, top, width] = padInPixels();
@@ -119,7 +120,7 @@ function paintGrey(canvas, pixels) {
   context.putImageData(image, 0, 0);
 }
 
-/** Show a test digit, enlarged; it is in MNIST's form already and goes in as it is. */
+/** Show a test digit, enlarged. It is in MNIST's form already, so the network gets it as it is. */
 function pickDigit(digit) {
   const small = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
   paintGrey(small, digit.pixels);
@@ -129,7 +130,7 @@ function pickDigit(digit) {
   sayAnswer();
 }
 
-/** Add a button that shows one of these digits, and the next one when it is pressed again. */
+/** Add a button that shows the first of these digits, and the next one each time it is pressed again. */
 function addDigitButton(choice, parent) {
   const button = document.createElement("button");
   const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
@@ -162,14 +163,18 @@ for (const digit of digits.filter(({ misread }) => misread).slice(0, 10)) { // a
 }
 
 element("clear").addEventListener("click", clearDrawing);
+element("statistics").addEventListener("change", changeStatistics);
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return; // a list has its own keys
   if (event.key >= "0" && event.key <= "9") digitButtons[Number(event.key)].button.click();
   if (event.key === "c") clearDrawing();
   if (event.key === "Escape") pin(null);
 });
 
+element("num-layers").textContent = stages.length;
 element("num-parameters").textContent = PAGE.numParameters.toLocaleString("en");
+buildLayerChoice();
 for (const stage of stages) listen(stage, buildCard(stage));
 clearPad();
+explainStatistics();
 pickDigit(digits.find(({ label }) => label === 3)); // a picture to begin with

@@ -1,14 +1,16 @@
-/* The maps of all stages: a card for each stage with its row of the layer table and a small canvas for each channel. */
+/* The feature maps: a card for each stage, with its row of the layer table and a small canvas for each channel. */
 
 "use strict";
 
 const COLOURS = ["#ffe066", "#ffb84d", "#ff8a5c", "#ff6b81", "#f783c8", "#c08cff", "#8aa4ff", "#56c8f2", "#5fe3a8"];
 const NUM_SHADES = 256;
+const MANY_CHANNELS = 8; // more of them than this, if their maps are small, stand closer together
+const SMALL_MAP = 12; // units on a side, at most
 
 const element = (id) => document.getElementById(id);
 const stages = PAGE.stages.map((stage, i) => ({ ...stage, colour: COLOURS[i % COLOURS.length] }));
 
-/** Return a stage's shades, from black over its own colour to white, each as one number: bytes alpha, b, g, r. */
+/** Return a stage's shades, from black through its own colour to white, each as one number: bytes alpha, b, g, r. */
 function shadesOf(colour) {
   const own = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
   const stops = [[11, 14, 20], own.map((part) => part * 0.55), own, [255, 255, 255]];
@@ -22,19 +24,23 @@ function shadesOf(colour) {
   return shades;
 }
 
-/** Add a stage's card to the page; return its button and the element that holds its maps. */
+/** Add a stage's card to the page; return the element that holds its maps. */
 function buildCard(stage) {
   const { name, operation, input, output, receptiveField, jump, params, colour } = stage;
   const [channels, height, width] = output;
   const by = (shape) => [...shape.slice(1), shape[0]].join("×");
   const card = document.createElement("section");
-  card.className = `stage ${name} ${height <= 12 && name !== "pool1" && channels > 8 ? "small" : ""}`;
+  card.className = "stage";
+  card.dataset.name = name;
+  if (height * width === 1) card.classList.add("vector");
+  else if (channels > MANY_CHANNELS && height <= SMALL_MAP) card.classList.add("small");
   card.innerHTML = `<h2><button type="button"><span class="dot" style="background:${colour}"></span>${name}</button>
     <span>${operation}</span> <span>${by(input)} → ${by(output)}</span>
     <span>sees ${receptiveField.join("×")}</span> <span>jump ${jump.join("×")}</span>
     <span>${params.toLocaleString("en")} parameters</span></h2><div class="maps" tabindex="0" role="application"></div>`;
   const maps = card.querySelector(".maps");
   maps.setAttribute("aria-label", `${name}: ${channels} maps of ${height} by ${width} units; arrow keys move the unit`);
+  stage.button = card.querySelector("button");
   stage.shades = shadesOf(colour);
   stage.canvases = [];
   for (let channel = 0; channel < channels; channel++) {
@@ -49,7 +55,7 @@ function buildCard(stage) {
     stage.canvases.push({ map, context, image, colours: new Uint32Array(image.data.buffer) });
   }
   element("stages").append(card);
-  return { button: card.querySelector("button"), maps };
+  return maps;
 }
 
 /** Paint a stage's maps: its lowest value black, its highest white. */

@@ -1,15 +1,14 @@
-/* From a drawing to MNIST's form, as to_mnist in helpers/prediction.py does it for a picture: the ink is cut out, very
-   thin strokes are thickened, its longer side is scaled to 20 pixels, and its centre of mass put into the centre of
-   28x28. On the pad there is no light or grain to allow for, and all ink is one digit: several marks, which to_mnist
-   refuses, are taken together. */
+/* From a drawing to MNIST's form, by the same steps as to_mnist in helpers/photographs for a picture: cut out the ink,
+   thicken very thin strokes, scale the longer side to 20 pixels, and move the centre of mass to the middle of 28x28.
+   Two things are simpler here: the pad has no shadows or noise, and all ink on it belongs to one digit. */
 
 "use strict";
 
 const SIDE = 28; // pixels: of the image
-const INK_SIDE = 20; // of the box that a digit is scaled to
-const INK = 0.25; // of the strongest contrast with the paper: what is fainter is paper, not ink
-const THIN = 0.06; // of the digit's longer side: a thinner stroke is drawn anew with a pen of PEN
-const PEN = 0.1;
+const INK_SIDE = 20; // pixels: of the box that a digit is scaled to
+const INK = 0.25; // of the strongest contrast with the paper: anything fainter counts as paper
+const THIN = 0.06; // of the digit's longer side: thinner strokes are thickened
+const PEN = 0.1; // of the digit's longer side: to this width
 
 /** Round half to even, as Python does. */
 function roundHalfToEven(value) {
@@ -28,17 +27,16 @@ function greyLevels(context) {
   return { width, height, values: grey };
 }
 
-/** Return the paper's brightness: the median of the picture's border, where even_paper in
-    helpers/engine/pictures/ink.py asks the whole picture. */
+/** Return the paper's brightness: the median of the picture's border. */
 function paperLevel({ width, height, values }) {
   const border = [];
   for (let x = 0; x < width; x++) border.push(values[x], values[(height - 1) * width + x]);
   for (let y = 0; y < height; y++) border.push(values[y * width], values[y * width + width - 1]);
   border.sort((a, b) => a - b);
-  return border[border.length / 2 - 1]; // the lower one of the two in the middle
+  return border[border.length / 2 - 1]; // of the two in the middle, the lower
 }
 
-/** Return how far each pixel is from paper, 0 to 1, and the box of what is ink; null where there is none. */
+/** Return each pixel's contrast with the paper, from 0 to 1, and the box around the ink; null if there is no ink. */
 function findInk(picture) {
   const { width, height, values } = picture;
   const paper = paperLevel(picture);
@@ -61,7 +59,7 @@ function findInk(picture) {
   return { width, ink, top, left, cutHeight: bottom - top + 1, cutWidth: right - left + 1 };
 }
 
-/** Return the squared distance of a pixel of the stroke to the nearest one that is none, or lies outside of the box. */
+/** Return the squared distance from a pixel of a stroke to the nearest pixel that is not part of one. */
 function squaredDistance(isStroke, y, x) {
   let nearest = Infinity;
   for (let far = 1; far * far < nearest; far++) {
@@ -74,7 +72,7 @@ function squaredDistance(isStroke, y, x) {
   return nearest;
 }
 
-/** Return the width of the strokes: four times the mean distance to their edge. */
+/** Return the width of the strokes in pixels: the mean distance of their pixels to the edge is about a quarter of it. */
 function strokeWidth({ width, ink, top, left, cutHeight, cutWidth }) {
   const isStroke = (y, x) =>
     y >= 0 && y < cutHeight && x >= 0 && x < cutWidth && ink[(top + y) * width + left + x] > 0.5;
@@ -89,8 +87,8 @@ function strokeWidth({ width, ink, top, left, cutHeight, cutWidth }) {
   return (4 * sum) / count - 1;
 }
 
-/** Return the ink drawn anew with a pen of a tenth of its size where its own is very thin, as thickened in
-    helpers/engine/pictures/ink.py: a hair line would fade when it is scaled down, and MNIST has none. */
+/** Return the ink with very thin strokes thickened, as by thickened in helpers/photographs/ink.py: scaled down, a hair
+    line would fade away. */
 function thickened(cut) {
   const size = Math.max(cut.cutHeight, cut.cutWidth);
   const own = strokeWidth(cut);
@@ -114,9 +112,10 @@ function thickened(cut) {
   return { width: cutWidth, ink, top: 0, left: 0, cutHeight, cutWidth };
 }
 
-/** Return for each of newSide pixels the old ones that it is made of: a triangle of weights, wide enough to smooth.
+/** Return for each of newSide pixels which of oldSide pixels it is the weighted mean of: {first, weights}.
 
-    This is torch.nn.functional.interpolate(mode="bilinear", antialias=True) along one axis. */
+    The weights form a triangle. This is torch.nn.functional.interpolate(mode="bilinear", antialias=True) along one
+    axis. */
 function triangles(oldSide, newSide) {
   const scale = oldSide / newSide;
   const support = Math.max(scale, 1); // old pixels on either side of the middle
@@ -133,7 +132,7 @@ function triangles(oldSide, newSide) {
   return result;
 }
 
-/** Return the cut-out ink, scaled to newHeight x newWidth: first all rows become narrower, then all columns lower. */
+/** Return the cut-out ink scaled to newHeight x newWidth: first each row to its new width, then each column. */
 function resizeInk({ width, ink, top, left, cutHeight, cutWidth }, newHeight, newWidth) {
   const narrow = new Float64Array(cutHeight * newWidth);
   triangles(cutWidth, newWidth).forEach(({ first, weights }, x) => {
@@ -154,12 +153,12 @@ function resizeInk({ width, ink, top, left, cutHeight, cutWidth }, newHeight, ne
   return small.map((value) => value / largest);
 }
 
-/** Return where so many pixels must start so that their centre of mass comes to pixel 14, as it does in MNIST. */
+/** Return where a digit of this side must start so that its centre of mass comes to pixel 14, as in MNIST. */
 function offset(centre, side) {
   return Math.min(Math.max(roundHalfToEven(SIDE / 2 - centre), 0), SIDE - side);
 }
 
-/** Return the 784 pixels of what is drawn, and how they came about; null where nothing is drawn. */
+/** Return the 784 pixels of the drawing, and the boxes of the steps between; null if nothing is drawn. */
 function toMnist(picture) {
   const found = findInk(picture);
   if (found === null) return null;

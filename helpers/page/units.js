@@ -1,15 +1,17 @@
-/* Units and what they see: which ones are pointed at or strongest, and their boxes on the drawing.
+/* Units and what they see: which units are shown, and the boxes of what they see on the drawing.
 
-   A unit is {stage, channel, row, column}. */
+   A unit is {stage, channel, row, column}. A channel's strongest unit is the one with the highest value. */
 
 "use strict";
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // rows, columns
 
-let pinned = null; // the unit that was clicked, or chosen by keys
-let pointed = null; // a function: returns the units that mouse or focus are at
+const ALL_STAGES = "every layer"; // a choice beside the stages' names
 
-/** Return the unit with the largest value of a stage, or of one of its channels. */
+let pinned = null; // the unit that was clicked, or chosen by keys
+let pointed = null; // a function that returns the units which the mouse or the focus is on
+
+/** Return the strongest unit of a stage, or of one of its channels. */
 function strongestUnit(stage, channel = null) {
   const [channels, height, width] = stage.output;
   const { values } = result.maps[stage.name];
@@ -20,6 +22,11 @@ function strongestUnit(stage, channel = null) {
   const column = best % width;
   const row = ((best - column) / width) % height;
   return { stage, channel: Math.floor(best / (height * width)), row, column };
+}
+
+/** Return the strongest unit of each channel of a stage. */
+function strongestOfChannels(stage) {
+  return stage.canvases.map((_, channel) => strongestUnit(stage, channel));
 }
 
 /** Return the unit under the mouse or the finger; null between two maps. */
@@ -34,7 +41,7 @@ function unitAt(stage, event) {
   return { stage, channel: Number(map.dataset.channel), row, column };
 }
 
-/** Return the unit that a key leads to; beyond the left and the right edge lies the next channel. */
+/** Return the unit that a key leads to; beyond the left or the right edge of a map lies the next channel. */
 function unitAfterKey({ stage, channel, row, column }, key) {
   const [channels, height, width] = stage.output;
   const [down, right] = STEPS[key] || [0, 0];
@@ -49,7 +56,7 @@ function unitAfterKey({ stage, channel, row, column }, key) {
 }
 
 /** Let a stage's card answer to mouse, finger and keys. */
-function listen(stage, { button, maps }) {
+function listen(stage, maps) {
   maps.addEventListener("pointermove", (event) => {
     const unit = unitAt(stage, event);
     if (event.buttons) pin(unit || pinned);
@@ -69,31 +76,46 @@ function listen(stage, { button, maps }) {
     const from = pinned && pinned.stage === stage ? pinned : strongestUnit(stage);
     pin(event.key === "Home" ? strongestUnit(stage) : unitAfterKey(from, event.key));
   });
-  const strongestOfChannels = () => stage.canvases.map((_, channel) => strongestUnit(stage, channel));
-  for (const event of ["pointerenter", "focus", "click"]) {
-    button.addEventListener(event, () => point(strongestOfChannels));
+  for (const event of ["pointerenter", "focus"]) {
+    stage.button.addEventListener(event, () => point(() => strongestOfChannels(stage)));
   }
-  for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => point(null));
+  for (const event of ["pointerleave", "blur"]) stage.button.addEventListener(event, () => point(null));
+  stage.button.addEventListener("click", () => chooseLayer(stage.name));
 }
 
-/** Show the units that a function returns, as long as the mouse or the focus is there. */
+/** Show what this stage sees, or every stage, until something is pointed at or pinned. */
+function chooseLayer(name) {
+  element("seen-by").value = name;
+  pin(null);
+}
+
+/** Fill the list of stages; the first one is chosen at first, whose few small boxes hide little. */
+function buildLayerChoice() {
+  const choice = element("seen-by");
+  for (const name of [...stages.map((stage) => stage.name), ALL_STAGES]) choice.add(new Option(name));
+  choice.addEventListener("change", () => chooseLayer(choice.value));
+}
+
+/** Show the units that a function returns, as long as the mouse or the focus is there; null for none. */
 function point(units) {
   pointed = units;
   showUnits();
 }
 
-/** Show this unit until another is chosen; null for the strongest ones of all stages. */
+/** Show this unit until another is chosen; null to return to what is chosen in the list. */
 function pin(unit) {
   pinned = unit;
   point(null);
 }
 
-/** Return the units to be shown: those pointed at, the pinned one, or else, of a digit, each stage's strongest. */
+/** Return the units to be shown: those pointed at, else the pinned one, else the strongest ones of what is chosen. */
 function unitsToShow() {
   if (pointed) return pointed();
   if (pinned) return [pinned];
   if (prepared === null) return [];
-  return stages.map((stage) => strongestUnit(stage));
+  const chosen = element("seen-by").value;
+  if (chosen === ALL_STAGES) return stages.map((stage) => strongestUnit(stage));
+  return strongestOfChannels(stages.find(({ name }) => name === chosen));
 }
 
 /** Draw the boxes of these units on the drawing, mark the units in their maps, and say what they are. */
@@ -106,7 +128,7 @@ function showUnits(units = unitsToShow()) {
     const [[top, bottom], [left, right]] = receptiveBox(stage.name, row, column);
     const place = `x="${left}" y="${top}" width="${right - left + 1}" height="${bottom - top + 1}"`;
     halos.push(`<rect class="halo" ${place}/>`);
-    boxes.unshift(`<rect class="box" stroke="${stage.colour}" ${place}/>`); // the largest ones below
+    boxes.unshift(`<rect class="box" stroke="${stage.colour}" ${place}/>`); // later ones are larger: they go below
     stage.canvases[channel].map.append(markOf(unit));
   }
   const drawn = (units.length === 1 ? shadeAround(units[0]) : "") + halos.join("") + boxes.join("");
@@ -114,6 +136,8 @@ function showUnits(units = unitsToShow()) {
   element("pad-boxes").innerHTML = cutOutline() + drawn + penCross();
   element("pad-boxes").setAttribute("viewBox", padInPixels().join(" "));
   element("unit").innerHTML = describe(units);
+  const chosen = element("seen-by").value;
+  for (const { name, button } of stages) button.setAttribute("aria-pressed", String(name === chosen));
 }
 
 function markOf({ stage, row, column }) {
@@ -125,7 +149,7 @@ function markOf({ stage, row, column }) {
   return mark;
 }
 
-/** Return a shade over all that a unit does not see. */
+/** Return a shade over everything that a unit does not see. */
 function shadeAround({ stage, row, column }) {
   const [[top, bottom], [left, right]] = receptiveBox(stage.name, row, column);
   return `<path class="shade" d="M-999-999H999V999H-999Z M${left} ${top}H${right + 1}V${bottom + 1}H${left}Z"/>`;
@@ -143,7 +167,7 @@ function describe(units) {
       It sees rows ${top} to ${bottom}, columns ${left} to ${right}.`;
   }
   if (units.every((unit) => unit.stage === stage)) {
-    return `${name}: the strongest unit of each of its ${units.length} channels.`;
+    return `${name}: the strongest unit of each of its ${units.length} channels, and what it sees.`;
   }
-  return "The strongest unit of every layer, and what it sees. Point at any unit, or at a layer's name.";
+  return "The strongest unit of each layer, and what it sees. Point at any unit, or at a layer's name.";
 }

@@ -6,18 +6,22 @@ from helpers.plots.errors import plot_confusion, plot_mistakes
 from helpers.plots.fields import plot_effective_field, plot_receptive_fields
 from helpers.plots.figure import TEST_COLOUR, new_figure, save_figure
 from helpers.plots.inside import plot_journey, plot_strongest
+from helpers.plots.normalisation import plot_averaged, plot_channels, plot_noise, plot_scale_and_shift
 from helpers.plots.predictions import plot_predictions
-from helpers.plots.studies import plot_intervals
+from helpers.plots.studies import plot_intervals, plot_rates
 from helpers.plots.text import Table as table
 from helpers.plots.text import approximate, compare, show_source
-from helpers.plots.training import plot_history
+from helpers.plots.training import plot_accuracies, plot_history, plot_seeds
 
 __all__ = [
     "TEST_COLOUR",
     "approximate",
     "compare",
     "new_figure",
+    "plot_accuracies",
     "plot_augmentation",
+    "plot_averaged",
+    "plot_channels",
     "plot_confusion",
     "plot_depth",
     "plot_digits",
@@ -26,8 +30,12 @@ __all__ = [
     "plot_intervals",
     "plot_journey",
     "plot_mistakes",
+    "plot_noise",
     "plot_predictions",
+    "plot_rates",
     "plot_receptive_fields",
+    "plot_scale_and_shift",
+    "plot_seeds",
     "plot_strongest",
     "save_figure",
     "show_source",

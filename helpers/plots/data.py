@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from helpers.augmentation import Augmentation
 from helpers.data import NUM_CLASSES, Batches, Split
-from helpers.plots.figure import new_figure, show_image
+from helpers.plots.figure import NotebookFigure, new_figure, show_image
 
 
 def plot_digits(split: Split, number: int = 8) -> Figure:
@@ -15,7 +15,7 @@ def plot_digits(split: Split, number: int = 8) -> Figure:
     height = split.images.shape[1]
     rows = [torch.cat([*split.images[split.labels == label][:number]], dim=1) for label in range(NUM_CLASSES)]
     grid = torch.cat(rows)
-    figure = Figure(figsize=(2 * grid.shape[1] / 100, 2 * grid.shape[0] / 100), dpi=100)
+    figure = NotebookFigure(figsize=(2 * grid.shape[1] / 100, 2 * grid.shape[0] / 100), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))  # as large as the figure: a whole number of dots for each pixel
     show_image(axes, grid)
     axes.set_yticks([height * (label + 0.5) for label in range(NUM_CLASSES)], map(str, range(NUM_CLASSES)))

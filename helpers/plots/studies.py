@@ -1,9 +1,14 @@
-"""What several seeds say, as a figure."""
+"""What several seeds say, as figures."""
+
+from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from helpers.plots.figure import TEST_COLOUR, new_figure
+from helpers.results import is_possible
+
+MARKERS = "osD"  # told apart in grey, too
 
 
 def plot_intervals(summary: dict[str, dict]) -> Figure:
@@ -15,7 +20,43 @@ def plot_intervals(summary: dict[str, dict]) -> Figure:
     widths = [values["final"]["half_width"] for values in summary.values()]
     axes.errorbar(means, names, xerr=widths, fmt="o", capsize=4, color=TEST_COLOUR)
     axes.invert_yaxis()
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=2 if high - low < 0.005 else 1))
     axes.set_xlabel("accuracy after the last epoch (% of images), mean and its 95% interval")
     axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float = 0.97) -> Figure:
+    """Return final test accuracies against the learning rate: a line for each network, a small dot for each seed.
+
+    ``networks`` is what ``results.networks_by_rate`` returned. Bars are 95% intervals of the means, where these are
+    possible; a cross marks a rate at which no run kept a finite loss. The right panel shows what is above
+    ``closer_from``.
+    """
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        for (name, cells), marker in zip(networks.items(), MARKERS, strict=False):
+            finals = [cell["final"] for cell in cells.values()]
+            means = [final["mean"] for final in finals]
+            widths = [final["half_width"] if is_possible(final) else 0 for final in finals]
+            line = axes.errorbar(list(cells), means, yerr=widths, label=name, marker=marker, markersize=5, capsize=4)
+            colour = line[0].get_color()
+            for rate, cell in cells.items():
+                seeds = cell["final"]["seeds"]
+                axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.4)
+                if cell["failures"] == len(seeds):
+                    axes.plot(rate, cell["final"]["mean"], "x", color=colour, markersize=10)
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate")
+        axes.grid(alpha=0.3)
+    left.set_ylim(0, 1.02)
+    left.set_ylabel("test accuracy after the last epoch")
+    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.legend(loc="center left", fontsize=8)
+    left.set_title("Whole range")
+    right.set_ylim(closer_from, 0.995)
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    right.set_title("The same, enlarged")
     return figure

@@ -1,4 +1,4 @@
-"""What a notebook shows as text: tables, predictions beside what was found, and source from the modules."""
+"""What a notebook shows as text: tables, and source code from the modules."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
 
 
 def approximate(shares: Sequence[float]) -> list[str]:
-    """Return fractions as percentages, behind the sign that says that they change a little from run to run."""
+    """Return fractions as percentages after a ≈ sign, which says that they change a little from run to run."""
     return [f"≈ {share:.1%}" for share in shares]
 
 

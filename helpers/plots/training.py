@@ -1,4 +1,6 @@
-"""The curves of a run."""
+"""The curves of a run, and of many runs."""
+
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -29,4 +31,41 @@ def plot_history(history: History) -> Figure:
             axes.set_ylabel("accuracy (% of images)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
             axes.set_ylim(top=min(1, axes.get_ylim()[1]))
+    return figure
+
+
+def plot_accuracies(history: History, plain_accuracy: float) -> Figure:
+    """Return train and test accuracy of a run on one scale.
+
+    ``plain_accuracy`` is that on the training images as test images are measured, after the last epoch.
+    """
+    figure = new_figure(6, 3.2)
+    axes = figure.subplots()
+    epochs = range(1, history.num_epochs + 1)
+    axes.plot(epochs, history.train_accuracy, "o-", color=TRAIN_COLOUR, markersize=3, label="train, while learning")
+    axes.plot(epochs, history.test_accuracy, "s-", color=TEST_COLOUR, markersize=3, label="test")
+    axes.plot(epochs[-1], plain_accuracy, "*", color=TRAIN_COLOUR, markersize=12, label="train, measured like test")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylabel("accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def plot_seeds(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Return test accuracies by epoch of several runs for each name, a line for each run."""
+    figure = new_figure(6, 3.4)
+    axes = figure.subplots()
+    for colour, (name, runs) in zip(("C0", "C1"), curves.items(), strict=False):
+        for i, run in enumerate(runs):
+            label = f"{name}, {len(runs)} seeds" if i == 0 else None
+            axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.7, linewidth=1.2, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("test accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend()
+    axes.grid(alpha=0.3)
     return figure

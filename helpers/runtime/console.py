@@ -1,4 +1,4 @@
-"""Output that any console can show, and that a closed pipe ends quietly."""
+"""Output that any console can show, and a quiet end where its reader has gone."""
 
 import codecs
 import os
@@ -8,9 +8,9 @@ LOOKALIKES = {"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "..."}
 
 
 def suit_any_console() -> None:
-    """Have what the encoding of stdout and stderr lacks printed by something alike, and every line at once.
+    """Replace characters that stdout or stderr cannot encode by similar ones, and flush every line at once.
 
-    A row of a log is then in its file, or gone through its pipe, when the epoch ends and not when the run does.
+    Flushed line by line, a log file or a pipe has the row of an epoch when the epoch ends, not when the run does.
     """
     codecs.register_error("lookalikes", lookalikes)
     for stream in (sys.stdout, sys.stderr):
@@ -27,5 +27,5 @@ def lookalikes(error: UnicodeError) -> tuple[str, int]:
 
 
 def stop_printing() -> None:
-    """Let nothing more go to stdout, whose reader has gone away, as ``head`` does; what is left to flush is dropped."""
+    """Send what is still written to stdout nowhere: its reader, such as ``head``, has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""BatchNorm2d and Dropout of torch.nn, computed in a cheaper way where the CPU's stock kernels are slow."""
+"""BatchNorm2d and Dropout of torch.nn, computed faster where PyTorch's own CPU kernels are slow."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,11 @@ CACHE_LINE_FLOATS = 16
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """The same layer. With channels last, fewer channels than fill a cache line and several threads, the stock
-    backward pass has the threads write to one cache line in turn, which takes several times as long: such layers
-    are computed in the contiguous layout instead."""
+    """The same layer, in the contiguous layout where it has few channels.
+
+    With channels last and fewer channels than fill a cache line, the threads of PyTorch's backward pass write to the
+    same cache line in turn, which takes several times as long.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and self.num_features < CACHE_LINE_FLOATS:
@@ -18,8 +20,11 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Dropout(nn.Dropout):
-    """The same layer. On a CPU the stock one draws a random number for each element, on one thread; where ``p``
-    is a multiple of 1/256, one random byte per element serves as well, and eight come from one draw."""
+    """The same layer, with random bytes instead of random floats on a CPU.
+
+    PyTorch's own draws a random number for each element on one thread. Where ``p`` is a multiple of 1/256, one byte
+    for each element is enough, and one draw gives eight.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         threshold = 256 * self.p
@@ -36,10 +41,10 @@ CHEAPER = {nn.BatchNorm2d: BatchNorm2d, nn.Dropout: Dropout}
 
 
 def use_cheaper_layers(model: nn.Module) -> None:
-    """Have every plain BatchNorm2d and Dropout of ``model`` computed by the classes above.
+    """Have every BatchNorm2d and Dropout of ``model`` computed by the classes above.
 
-    Only the class of each module changes: parameters, buffers, hooks and names stay, copies keep it, and on another
-    device than a CPU the layers are the stock ones again. Subclasses of torch's layers are left alone.
+    Only the class of each module changes: parameters, buffers, hooks and names stay. On any device but a CPU these
+    classes do what PyTorch's do. Subclasses of PyTorch's layers are left alone.
     """
     for module in model.modules():
         module.__class__ = CHEAPER.get(type(module), type(module))

@@ -1,12 +1,11 @@
-"""Where a run takes place: which device, and a model laid out for it."""
+"""Where a run takes place: which device, and a model prepared for it."""
+
+from contextlib import AbstractContextManager
 
 import torch
 from torch import nn
 
 from helpers.runtime.cpu_layers import use_cheaper_layers
-
-# Decorates a function that has to give the same bits each time on a GPU: cuDNN takes deterministic algorithms alone.
-reproducibly = torch.backends.cudnn.flags(enabled=True, deterministic=True)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -23,11 +22,10 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def place(model: nn.Module, device: torch.device) -> None:
-    """Move ``model`` to ``device``, laid out and computed in the way that is fastest there; its function stays.
+def prepare_for(device: torch.device, model: nn.Module) -> None:
+    """Move ``model`` to ``device``, in the memory layout and with the layers that are fastest there.
 
-    On a CPU convolutions are channels last, and batch norm and dropout are computed in a cheaper way. Names and
-    values of the state dict stay.
+    What it computes and the names and values of its state dict stay the same.
     """
     model.to(device)
     if device.type == "cpu":
@@ -40,3 +38,9 @@ def use_channels_last(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels > 1:
             module.to(memory_format=torch.channels_last)
+
+
+def deterministic_cudnn() -> AbstractContextManager[None]:
+    """Have cuDNN take deterministic algorithms alone within the block, so that a GPU gives the same bits each time."""
+    tf32 = torch.backends.cudnn.allow_tf32  # stays as it is
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: one atomic write, and tensors that are read without running code."""
+"""Files that are written whole or not at all, and tensors that are read without running code."""
 
 import contextlib
 import errno
@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 LEFTOVER_SECONDS = 60.0  # no write takes that long
-RENAME_SECONDS = 1.0  # patience with another program that holds a file for a moment, as a virus scanner does
-IN_USE = (5, 32)  # what Windows then says: access denied, sharing violation
+RENAME_SECONDS = 1.0  # patience with another program that has the file open for a moment, such as a virus scanner
+IN_USE = (5, 32)  # Windows' error numbers for that: access denied, sharing violation
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:
-    """Replace ``path`` by ``content`` at once: a reader, or a kill, finds the old file or the new one.
+    """Replace ``path`` by ``content`` in one step: whoever reads it finds either the old file or the new one.
 
-    The content goes to a hidden file beside ``path``, each writer's its own, is flushed to the disk and renamed:
-    of two that write at once, the later wins. What a kill left behind is removed by a later write. Raises
-    ``OSError`` naming ``path`` where the write fails: the old file is as it was.
+    The content goes to a hidden file beside ``path`` first, which is flushed to the disk and then renamed. If two
+    processes write at once, the later one wins. What a killed process left behind is removed by a later write. Raises
+    ``OSError`` naming ``path`` where the write fails; the old file then stays as it was.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -49,7 +49,7 @@ def atomic_write(path: str | Path, content: bytes | str) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename ``source``, over ``target`` if there is one; where Windows refuses, try again for a second."""
+    """Rename ``source`` to ``target``, replacing what is there; where Windows refuses, try again for a second."""
     deadline = time.monotonic() + RENAME_SECONDS
     while True:
         try:
@@ -61,12 +61,12 @@ def rename(source: Path, target: Path) -> None:
 
 
 def in_use(error: OSError) -> bool:
-    """Return whether this is Windows saying that another program may have the file open."""
+    """Tell whether Windows reports that another program may have the file open."""
     return getattr(error, "winerror", None) in IN_USE
 
 
 def save_tensors(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a state dict, or nested dicts and lists of tensors and plain values, whole or not at all."""
+    """Write a state dict, or nested dicts and lists of tensors and plain values, by ``atomic_write``."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     atomic_write(path, buffer.getvalue())
@@ -78,13 +78,13 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
     Raises ``OSError`` where the file cannot be read, ``ValueError`` where it is no such file.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # what torch remarks about a file that it then refuses
+        with warnings.catch_warnings(action="ignore"):  # torch warns about some files before it refuses them
             return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: start a run before resuming or loading one") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
-    except Exception as error:  # on foreign bytes an unpickler may stumble over anything
+    except Exception as error:  # bytes of another kind may raise anything
         reason = f"{path} is damaged or holds more than tensors and plain values"
         raise ValueError(f"{reason}: give another file, or start anew without it") from error
 

@@ -1,4 +1,4 @@
-"""What a run was and how it went."""
+"""The record of a run: its settings, its machine, and its curves."""
 
 import json
 import math
@@ -14,10 +14,11 @@ CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds
 
 @dataclass
 class History:
-    """What a run was and how it went, a value for each epoch: mean losses over images, accuracies as fractions.
+    """Settings, machine and curves of a run, with a value for each epoch: losses are means over images, accuracies
+    fractions, ``seconds`` wall time.
 
-    Train values are those seen while learning, with dropout and augmentation, the loss with the recipe's label
-    smoothing; ``seconds`` is wall time. ``threads`` is how many the CPU computed with, where that is known.
+    Train values are measured while the network learns, with dropout, augmentation and label smoothing. ``threads`` is
+    the number of CPU threads, where that is known.
     """
 
     recipe: dict[str, Any]  # as JSON gives it back
@@ -42,7 +43,7 @@ class History:
         """Return the history that ``as_dict`` gave; raises ``ValueError`` where ``content`` is anything else."""
         names = {f.name for f in fields(cls)}
         if not isinstance(content, dict) or content.keys() | {"threads"} != names:  # older ones have no threads
-            raise ValueError("its history has not the entries of one")
+            raise ValueError("its history does not have the entries of one")
         history = cls(**content)
         threads = history.threads
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
@@ -75,17 +76,17 @@ class History:
             getattr(self, name).append(value)
 
     def conditions(self) -> dict[str, Any]:
-        """Return what two runs must share to be the same run, by name."""
+        """Return by name what has to be equal for two runs to be the same run."""
         device = self.device if self.device in ("cpu", "mps") else "cuda"
         python = ".".join(str(self.versions.get("python")).split(".")[:2])
         return {**self.recipe, **self.versions, "device": device, "python": python}
 
     def details(self) -> dict[str, Any]:
-        """Return what may differ in the same run and yet change its last bits, by name."""
+        """Return by name what may differ between two parts of one run, though it can change the last bits."""
         return {"device": self.device, "python": self.versions.get("python"), "threads": self.threads}
 
 
 def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
-    """Say what of ``now`` was different, or nothing."""
+    """Return what differs, as text; an empty one where nothing does."""
     changed = {name: value for name, value in now.items() if was.get(name) != value}
     return "; ".join(f"{name} was {was.get(name)} and is {value}" for name, value in changed.items())

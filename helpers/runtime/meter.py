@@ -1,13 +1,12 @@
-"""Loss and accuracy of an epoch, kept on the device so that nothing waits for them."""
+"""Loss and accuracy of an epoch, kept on the device so that training does not wait for them."""
 
-import math
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-LOOK_SECONDS = 0.5  # between two looks at a device that is never waited for otherwise
+LOOK_SECONDS = 0.5  # between two looks at the device; training waits for it only then
 
 Report = Callable[[int, float, float], None]
 
@@ -34,14 +33,15 @@ class Meter:
         self.num_images += num_images
         if time.monotonic() - self.last_look > LOOK_SECONDS or self.num_batches == len(self.losses):
             self.last_look = time.monotonic()
-            self.look()
+            self._look()
 
-    def look(self) -> None:
-        self.loss = (self.losses @ self.sizes).item() / self.num_images
-        self.accuracy = self.hits.sum().item() / self.num_images
-        if not math.isfinite(self.loss):
-            first = self.losses.isfinite().logical_not().nonzero()[0].item()
-            value = self.losses[first].item()
-            raise FloatingPointError(f"the loss of batch {first + 1} of {len(self.losses)} is {value}")
+    def _look(self) -> None:
+        losses, hits, sizes = (values.cpu().double() for values in (self.losses, self.hits, self.sizes))
+        broken = losses.isfinite().logical_not().nonzero().flatten().tolist()
+        if broken:
+            value = losses[broken[0]].item()
+            raise FloatingPointError(f"the loss of batch {broken[0] + 1} of {len(losses)} is {value}")
+        self.loss = (losses @ sizes).item() / self.num_images
+        self.accuracy = hits.sum().item() / self.num_images
         if self.report:
             self.report(self.num_images, self.loss, self.accuracy)

@@ -1,11 +1,14 @@
-"""What a run shows while it goes on: one bar for the whole run and one aligned row for each epoch."""
+"""What a run shows while it trains: one bar for the whole run and one aligned row for each epoch."""
 
 import io
 import sys
+from contextlib import nullcontext
 
 from tqdm import tqdm
 
 from helpers.runtime.history import History
+
+SLOW, SLOW_SECONDS = 3.0, 1.0  # an epoch is slow at so many times the fastest so far, and not below so many seconds
 
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'train acc':>9}  {'test loss':>9}  {'test acc':>8}  {'seconds':>7}"
 
@@ -19,7 +22,7 @@ def row(history: History, epoch: int) -> str:
 
 
 def runs_in_notebook() -> bool:
-    """Return whether outputs go to a notebook's cell: a program in a terminal may have imported ipykernel, too."""
+    """Tell whether output goes to a notebook's cell; a program in a terminal may have imported IPython, too."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
@@ -28,7 +31,7 @@ def runs_in_notebook() -> bool:
 
 
 class NotebookBar(tqdm):
-    """A bar that is one text output of its notebook cell, replaced in place: nothing piles up, no widget."""
+    """A bar that is a single text output of its notebook cell, replaced in place; it needs no widget."""
 
     handle = None
 
@@ -45,14 +48,14 @@ class NotebookBar(tqdm):
 class Progress:
     """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
 
-    ``finished`` counts the epochs done so far; ``fit`` sets it where a run is resumed. The bar stays away where the
-    output is no terminal and no notebook; the rows are always printed.
+    ``finished`` counts the epochs done so far; ``fit`` sets it where a run is resumed. There is a bar only in a
+    terminal or a notebook; the rows are always printed.
     """
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
         self.num_epochs, self.num_images, self.finished = num_epochs, num_images, 0
-        self.in_notebook = runs_in_notebook()
-        self.note = print if self.in_notebook else tqdm.write  # a line; the latter keeps a terminal's bar in its place
+        self.in_notebook, self.slowness_told = runs_in_notebook(), False
+        self.note = print if self.in_notebook else tqdm.write  # a line, which tqdm prints above a terminal's bar
 
     def __enter__(self) -> "Progress":
         bar_type = NotebookBar if self.in_notebook else tqdm
@@ -64,7 +67,7 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.close()  # so that what is printed next has a line of its own
+        self.bar.close()  # what is printed next gets a line of its own
 
     def update(self, num_images: int, loss: float, accuracy: float) -> None:
         """Show how far the current epoch is: images so far, their mean loss and their accuracy."""
@@ -75,3 +78,32 @@ class Progress:
         """Print the row of the epoch that has just finished."""
         self.finished = history.num_epochs
         self.note(row(history, self.finished - 1))
+        if not self.slowness_told and is_slow(history.seconds):
+            self.slowness_told = True  # those who share a machine need not be told after each epoch
+            self.note(slowness(history.seconds))
+
+
+class Silent(nullcontext):
+    """Progress that shows nothing."""
+
+    finished = 0
+
+    def note(self, line: str) -> None: ...
+
+    def update(self, num_images: int, loss: float, accuracy: float) -> None: ...
+
+    def epoch(self, history: History) -> None: ...
+
+
+def is_slow(seconds: list[float]) -> bool:
+    """Tell whether the last epoch took several times as long as the fastest."""
+    return seconds[-1] > SLOW * min(seconds) and seconds[-1] >= SLOW_SECONDS
+
+
+def slowness(seconds: list[float]) -> str:
+    """Return why the last epoch may have taken so long, and what to do."""
+    ratio = seconds[-1] / min(seconds)
+    return (
+        f"epoch {len(seconds)} took {ratio:.1f} times as long as the fastest: something else may be using "
+        "this machine's cores; end it, or stop this run and resume it with one thread"
+    )

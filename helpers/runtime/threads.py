@@ -1,4 +1,4 @@
-"""How many threads a run on the CPU takes: as many as are fastest on the cores that it really gets now."""
+"""How many threads a run on the CPU takes: the number that is fastest on the cores that it can use right now."""
 
 import math
 import os
@@ -9,14 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-SHORT_STEPS = 500  # a run of fewer is over before a trial has paid for itself
-TRIAL_SECONDS = 0.8  # for all numbers together, and one step more where a step takes long
-WORTH = 0.9  # of a step's time with fewer threads: every thread more is one more that a neighbour can hold up
-HOPELESS = 1.5  # times the fastest so far: with still more threads it only gets worse
+SHORT_STEPS = 500  # a run of fewer steps is over before a trial would have paid for itself
+TRIAL_SECONDS = 0.8  # for all numbers of threads together; the step that is under way is finished
+WORTHWHILE = 0.9  # the smallest speed-up worth more threads: a step has to take at most this share of the time
+HOPELESS = 1.5  # times the fastest so far: more threads than that are not tried
 
 
 def available_cores(root: str | Path = "/") -> int:
-    """Return how many cores this process may use: those of its affinity, and no more than a container's quota gives.
+    """Return how many cores this process may use, given its CPU affinity and the quota of its container.
 
     ``root`` is the folder that holds ``proc`` and ``sys``.
     """
@@ -25,9 +25,9 @@ def available_cores(root: str | Path = "/") -> int:
 
 
 def quotas(root: Path) -> Iterator[float]:
-    """Yield every limit on CPU time, in cores, that control groups of version 1 or 2 set for this process.
+    """Yield every limit on CPU time, in cores, that Linux control groups (version 1 or 2) set for this process.
 
-    A group's own folder is not there where a container mounts it as the top: then only those above it count.
+    Within a container the folder of its own group may be missing; the groups above it are looked at all the same.
     """
     mounts = root / "sys" / "fs" / "cgroup"
     try:
@@ -44,7 +44,7 @@ def quotas(root: Path) -> Iterator[float]:
 
 
 def quota_of(folder: Path) -> Iterator[float]:
-    """Yield the limit in the files of one control group, if there is one."""
+    """Yield the limit that one control group sets, if it sets one."""
     files = [["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]]  # version 2: "quota period", or "max period"
     for names in files:
         try:
@@ -56,7 +56,10 @@ def quota_of(folder: Path) -> Iterator[float]:
 
 
 def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, float]:
-    """Return the mean time of ``step`` with each number of threads, smallest first, as far as it is worth trying."""
+    """Return the mean milliseconds of ``step`` for each of ``numbers`` of threads, in ascending order.
+
+    It stops at a number with which a step takes far longer than the best so far.
+    """
     means: dict[int, float] = {}
     for number in numbers:
         with in_threads(number):
@@ -65,7 +68,7 @@ def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, fl
                 start = time.perf_counter()
                 step()
                 times.append(time.perf_counter() - start)
-        settled = times[1:] or times  # the first step also sets up
+        settled = times[1:] or times  # the first step includes some set-up
         means[number] = 1000 * sum(settled) / len(settled)
         if means[number] > HOPELESS * min(means.values()):
             break
@@ -73,14 +76,15 @@ def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, fl
 
 
 def choose_threads(step: Callable[[], object], num_steps: int) -> tuple[int, str]:
-    """Return the number of threads that suits a run of ``num_steps`` like ``step`` now, and why, in a few words.
+    """Return how many threads a run of ``num_steps`` steps like ``step`` should take, and the reason in a few words.
 
-    ``step`` is called for well under two seconds, in a random state of its own: what it does must not matter. Tried
-    are all cores, half of them, a quarter and so on, and one; of two that are about as fast, fewer are taken.
+    ``step`` is called for about a second, in a random state of its own; what it does must not matter to the run. All
+    cores are tried, half of them, a quarter and so on, and one. Of two numbers that are about as fast, it takes the
+    smaller one.
     """
-    most = min(available_cores(), torch.get_num_threads())  # which heeds OMP_NUM_THREADS
+    most = min(available_cores(), torch.get_num_threads())  # the latter respects OMP_NUM_THREADS
     if most == 1:
-        return 1, "all that this process may use"
+        return 1, "this process may use no more"
     if num_steps < SHORT_STEPS:
         return 1, "the run is too short for a trial"
     numbers = sorted({max(1, most >> halvings) for halvings in range(most.bit_length() + 1)})
@@ -88,14 +92,14 @@ def choose_threads(step: Callable[[], object], num_steps: int) -> tuple[int, str
         means = milliseconds(step, numbers)
     best = numbers[0]
     for number in means:
-        if means[number] < WORTH * means[best]:
+        if means[number] < WORTHWHILE * means[best]:
             best = number
     tried = ", ".join(f"{number}: {mean:.1f}" for number, mean in means.items())
     return best, f"of {most}; milliseconds a step just now with {tried}"
 
 
 def check_threads(threads: int | None) -> int | None:
-    """Return ``threads``; raises ``ValueError`` where it is neither None nor a number that there are cores for."""
+    """Return ``threads``. Raises ``ValueError`` unless it is None or a number of which there are cores."""
     cores = os.cpu_count() or 1
     if threads is None:
         return None
@@ -106,7 +110,7 @@ def check_threads(threads: int | None) -> int | None:
 
 @contextmanager
 def in_threads(number: int | None) -> Iterator[None]:
-    """Compute with so many threads within the block, or with as many as before where ``number`` is None."""
+    """Compute with ``number`` threads within the block; None leaves the number as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:

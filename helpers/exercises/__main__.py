@@ -1,0 +1,80 @@
+"""Hand out and grade: ``python -m helpers.exercises handout FILE`` and ``... grade NOTEBOOK...``."""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from helpers.exercises.grading import grade
+from helpers.exercises.handout import hand_out
+from helpers.exercises.result import Result
+from helpers.runtime.console import suit_any_console
+from helpers.runtime.markdown import markdown_table
+
+SECONDS = 120
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers.exercises", description="Hand out the notebook, grade it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    handing_out = commands.add_parser("handout", help="write the notebook without solutions and outputs")
+    handing_out.add_argument("file", type=Path)
+    grading = commands.add_parser("grade", help="print the points of students' notebooks; runs their code")
+    grading.add_argument("notebooks", type=Path, nargs="+", metavar="NOTEBOOK")
+    grading.add_argument("--csv", action="store_true", help="for a spreadsheet, instead of a table")
+    grading.add_argument("--seconds", type=int, default=SECONDS, help=f"that a cell may take ({SECONDS})")
+    options = parser.parse_args(arguments)
+    if options.command == "grade" and options.seconds < 1:
+        parser.error(f"--seconds is {options.seconds}: give at least 1")
+    suit_any_console()
+    try:
+        if options.command == "handout":
+            hand_out(options.file)
+            print(f"written to {options.file}")
+            return 0
+        results = {}
+        for path in options.notebooks:
+            results[path] = grade(path, options.seconds)
+            print(f"{path}: {total(results[path])}", file=sys.stderr)
+    except (OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_csv(results) if options.csv else print_table(results)
+    return 0
+
+
+def total(marks: list[Result]) -> str:
+    return f"{sum(mark.points for mark in marks)} of {sum(mark.maximum for mark in marks)}"
+
+
+def print_table(results: dict[Path, list[Result]]) -> None:
+    """Print a row for each notebook, and below what is missing in it."""
+    rows = []
+    for path, marks in results.items():
+        points = [mark.points for mark in marks]
+        rows.append([path, *points, total(marks)])
+    numbers = range(1, 1 + max(len(marks) for marks in results.values()))
+    print(markdown_table(["notebook", *numbers, "points"], rows), end="\n\n")
+    for path, marks in results.items():
+        missing: dict[str, list[str]] = {}
+        for number, mark in enumerate(marks, start=1):
+            if not mark.passed:
+                missing.setdefault(mark.sentence, []).append(str(number))
+        for sentence, exercises in missing.items():
+            print(f"* {path}, {', '.join(exercises)}: {sentence}")
+
+
+def print_csv(results: dict[Path, list[Result]]) -> None:
+    """Print points, and what is missing, with a row for each notebook."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    numbers = range(1, 1 + max(len(marks) for marks in results.values()))
+    titles = [f"exercise {number}" for number in numbers]
+    writer.writerow(["notebook", *titles, "points", *(f"{title}, remark" for title in titles)])
+    for path, marks in results.items():
+        points = [mark.points for mark in marks]
+        remarks = ["" if mark.passed else mark.sentence for mark in marks]
+        writer.writerow([path, *points, sum(points), *remarks])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What is graded: the notebook's exercises, and what a student wrote."""
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from IPython.core.inputtransformer2 import TransformerManager
+from nbformat import NotebookNode
+
+EXERCISES_BEGIN = re.compile(r"^#+ (\d+\. )?Exercises?\b", re.MULTILINE)  # a heading
+CHECK = re.compile(r"^print\((exercises\.check_\w+\((\w+).*\))\)$")  # the last line of an exercise's cell
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise's cell as it is handed out: what it defines, the call of the check, and what that is given."""
+
+    template: str
+    call: str
+    answer: str
+
+
+@dataclass
+class Cell:
+    """A cell that a student wrote, and what went wrong when it was run."""
+
+    source: str
+    fault: str = ""
+    is_lost: bool = False  # running it ends the kernel, or takes too long
+
+    def may_define(self, name: str) -> bool:
+        try:
+            tree = parse(self.source)
+        except SyntaxError:
+            return name in self.source
+        return name in set(names_bound(tree))
+
+
+def parse(source: str) -> ast.Module:
+    """Return the syntax tree of a cell, magics and all."""
+    return ast.parse(TransformerManager().transform_cell(source))
+
+
+def names_bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a cell defines, assigns or imports, but not those within its functions and classes."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield child.name
+        elif isinstance(child, ast.alias):
+            yield child.asname or child.name
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id
+        else:
+            yield from names_bound(child)
+
+
+def exercises_of(notebook: NotebookNode) -> list[Exercise]:
+    """Return the exercises of the teacher's notebook: its cells with the tag ``exercise``."""
+    exercises = []
+    for cell in notebook.cells:
+        if "exercise" in cell.metadata.get("tags", []):
+            template, _, last_line = cell.source.strip().rpartition("\n")
+            call, answer = CHECK.match(last_line).groups()
+            exercises.append(Exercise(template, call, answer))
+    return exercises
+
+
+def written_in(notebook: NotebookNode, handed_out: NotebookNode, exercises: Sequence[Exercise]) -> list[Cell]:
+    """Return the code cells from the first exercise on that were not handed out like that, without calls of checks.
+
+    So it does not matter whether an answer stands in the exercise's own cell, in a copy of it or in one beside it, nor
+    which tags and ids are left. The lesson above is not run again.
+    """
+    known = {cell.source.strip() for cell in handed_out.cells if cell.cell_type == "code"}
+    calls = {f"print({exercise.call})" for exercise in exercises}
+    cells, has_begun = [], False
+    for cell in notebook.cells:
+        is_code = cell.cell_type == "code"
+        has_begun |= "exercises.check_" in cell.source if is_code else bool(EXERCISES_BEGIN.search(cell.source))
+        if has_begun and is_code and cell.source.strip() not in known:
+            kept = [line for line in cell.source.splitlines() if line.strip() not in calls]
+            cells.append(Cell("\n".join(kept)))
+    return cells
+
+
+def imports_in(notebook: NotebookNode) -> list[str]:
+    """Return the import statements of all code cells, each in one line."""
+    statements = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            with suppress(SyntaxError):  # a student's cell may be anything
+                nodes = parse(cell.source).body
+                statements += [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    return statements

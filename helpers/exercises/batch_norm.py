@@ -1,0 +1,334 @@
+"""Exercise: write batch normalization."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import BatchNorm2d  # by this name, since a reader may have put another class at nn.BatchNorm2d
+from torch.overrides import TorchFunctionMode
+
+from helpers.exercises.mistakes import (
+    AVERAGED,
+    EPS,
+    KEEP,
+    mean_and_var,
+    wrong_in_eval_mode,
+    wrong_normalisations,
+    wrong_scales_and_shifts,
+    wrong_updates,
+)
+from helpers.exercises.result import (
+    NotYet,
+    Result,
+    build_module,
+    call,
+    check_module_class,
+    described,
+    ends_with_not_yet,
+    right,
+)
+
+Layer = Callable[[int], nn.Module]
+
+NUM_CHANNELS = 3
+SHAPE, OTHER_SHAPE = (4, NUM_CHANNELS, 2, 5), (2, NUM_CHANNELS, 4, 3)  # small, so that n and n - 1 are far apart
+WEIGHT, BIAS = (1.5, 0.5, 2.0), (0.25, -1.0, 0.5)
+STORED = {"running_mean": (0.002, -1.0, 1.5), "running_var": (1e-5, 0.5, 4.0)}
+START = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+# Of the largest number in a channel: float32 is far more exact, and no known mistake comes as close.
+TOLERANCE = 1e-3
+
+
+@ends_with_not_yet
+def check_batch_norm(layer: Layer) -> Result:
+    """Say what still differs between ``layer(num_channels)`` and ``nn.BatchNorm2d``, or that it is right.
+
+    It needs the parameters ``weight`` and ``bias`` and the buffers ``running_mean`` and ``running_var``, each with a
+    number for each channel, in whatever shape. Its own formula has to do the work, not PyTorch's.
+    """
+    check_module_class(layer, "MyBatchNorm")
+    if _leaves_it_to_torch(build_module(layer, NUM_CHANNELS)):
+        raise NotYet("PyTorch's own batch norm does the work here: write the mean, the variance and the rest yourself.")
+    with torch.enable_grad():
+        _check_start(build_module(layer, NUM_CHANNELS))
+        _check_normalisation(build_module(layer, NUM_CHANNELS))
+        _check_scale_and_shift(build_module(layer, NUM_CHANNELS))
+        trained = build_module(layer, NUM_CHANNELS)
+        _check_updates(trained)
+        _check_eval_mode(build_module(layer, NUM_CHANNELS))
+    same = "values, gradients and running statistics are those of nn.BatchNorm2d, in both modes."
+    return right(" ".join([same, *_remarks(trained)]))
+
+
+class _TorchCalls(TorchFunctionMode):
+    """Collects the names of torch's functions that are called within the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.names.add(getattr(function, "__name__", ""))
+        return function(*args, **(kwargs or {}))
+
+
+def _leaves_it_to_torch(norm: nn.Module) -> bool:
+    calls = _TorchCalls()
+    for training in (True, False):
+        try:
+            with calls:
+                norm.train(training)(_batch(1))
+        except Exception:  # told later, by the check that it concerns
+            continue
+    return any("batch_norm" in name for name in calls.names)
+
+
+def _batch(seed: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
+    """Return a batch ``(B, 3, H, W)`` whose channels differ, the first with a variance about as small as eps."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return x * _for_channels((0.003, 1.0, 3.0)) + _for_channels((0.002, -1.0, 2.0))
+
+
+def _for_channels(numbers: tuple[float, ...]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32).view(1, NUM_CHANNELS, 1, 1)
+
+
+def _set(norm: nn.Module, **numbers: tuple[float, ...]) -> None:
+    for name, values in numbers.items():
+        tensor = getattr(norm, name)
+        tensor.data.copy_(torch.tensor(values).view_as(tensor))
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether two batches ``(B, C, H, W)``, or two tensors with a number for each channel, are the same."""
+    if expected.ndim == 4:
+        found, expected = found.transpose(0, 1), expected.transpose(0, 1)
+    found, expected = found.detach().reshape(NUM_CHANNELS, -1), expected.detach().reshape(NUM_CHANNELS, -1)
+    allowed = TOLERANCE * expected.abs().amax(1) + 1e-7
+    return bool(((found - expected).abs().amax(1) <= allowed).all())  # False where found is not finite
+
+
+def _run(norm: nn.Module, x: Tensor) -> Tensor:
+    """Return the layer's output for ``x``; raises ``NotYet`` where it is no batch like ``x``, or ``x`` was changed."""
+    mode, shape, before = "train" if norm.training else "eval", tuple(x.shape), x.detach().clone()
+    try:
+        output = call(f"in {mode} mode, for a batch {shape}, it", norm, x)
+    except NotYet as fault:
+        if "size of tensor" not in str(fault):
+            raise
+        raise NotYet(f"{fault}. Give numbers for each channel the shape of a batch: .view(1, -1, 1, 1).") from fault
+    if not isinstance(output, Tensor):
+        remedy = "does forward end with return?" if output is None else "return the batch alone."
+        raise NotYet(f"in {mode} mode forward gives {described(output)}: {remedy}")
+    if output.shape != x.shape:
+        raise NotYet(f"in {mode} mode a batch {shape} comes out as {tuple(output.shape)}: its shape has to stay.")
+    if output.dtype != x.dtype:
+        raise NotYet(f"in {mode} mode a batch of {x.dtype} comes out as {output.dtype}: what in it has that type?")
+    if not torch.equal(x.detach(), before):
+        raise NotYet(f"in {mode} mode the batch that goes in is changed, as by x -= mean: write x = x - mean.")
+    return output
+
+
+def _listed(numbers: Tensor) -> str:
+    return f"[{', '.join(f'{number:.3g}' for number in numbers.detach().flatten().tolist())}]"
+
+
+# --- What the layer holds -----------------------------------------------------------------------------------------
+
+
+def _check_start(norm: nn.Module) -> None:
+    parameters, buffers = dict(norm.named_parameters()), dict(norm.named_buffers())
+    for name, start in START.items():
+        is_learned = name in ("weight", "bias")
+        tensors = parameters if is_learned else buffers
+        kind = "an nn.Parameter" if is_learned else "stored with register_buffer"
+        remedy = f"it should be {kind}, with a {start:g} for each channel."
+        if name not in tensors:
+            raise NotYet(f"{_instead_of(name, norm, list(tensors))}: {remedy}")
+        values = tensors[name].detach()
+        if values.numel() != NUM_CHANNELS:
+            raise NotYet(f"for {NUM_CHANNELS} channels {name} has the shape {tuple(values.shape)}: {remedy}")
+        if not _same(values.double(), torch.full((NUM_CHANNELS,), start).double()):
+            raise NotYet(f"{name} starts as {_listed(values)}: {remedy}")
+
+
+def _instead_of(name: str, norm: nn.Module, there: list[str]) -> str:
+    """Say what there is where a parameter or buffer called ``name`` should be."""
+    value = getattr(norm, name, None)
+    if isinstance(value, nn.Parameter):
+        return f"{name} is an nn.Parameter, which the optimizer would change"
+    if name in dict(norm.named_buffers()):
+        return f"{name} is a buffer, which no optimizer changes"
+    if value is not None:
+        return f"{name} is {described(value)}, which is neither saved nor moved with the layer"
+    return f"there is no {name}" + (f" (there is {', '.join(there)})" if there else "")
+
+
+def _remarks(trained: nn.Module) -> Iterator[str]:
+    """Yield what is no fault of the exercise, but would surprise whoever uses the layer."""
+    if lost := [name for name in START if name not in trained.state_dict()]:
+        yield f"(But {' and '.join(lost)} will be missing from a saved model: leave out persistent=False.)"
+    for name, value in vars(trained).items():
+        if isinstance(value, Tensor) and value.grad_fn is not None:
+            yield f"(But self.{name} keeps the graph of the last batch, so that the layer cannot be copied: detach it.)"
+
+
+# --- Train mode ---------------------------------------------------------------------------------------------------
+
+
+def _check_normalisation(norm: nn.Module) -> None:
+    """Check the output in train mode with the scale and shift of a new layer, 1 and 0."""
+    x = _batch(1)
+    found, expected = _run(norm.train(), x.clone()), BatchNorm2d(NUM_CHANNELS)(x)
+    if _same(found, expected):
+        return
+    for mistake, output in wrong_normalisations(x):
+        if _same(found, output):
+            raise NotYet(f"in train mode {mistake}.")
+    (mean, var), (true_mean, true_var) = mean_and_var(found.detach()), mean_and_var(expected)
+    _compare("mean", "look at what you subtract", mean, true_mean)
+    _compare("deviation", "look at what you divide by", var.sqrt(), true_var.sqrt())
+    raise NotYet(
+        "in train mode each channel comes out with the right mean and deviation, but its numbers are not in their "
+        "places: look at the order of the axes."
+    )
+
+
+def _compare(what: str, remedy: str, found: Tensor, expected: Tensor) -> None:
+    """Raise ``NotYet`` for the channel whose ``what`` is the furthest from what it should be, if any is."""
+    off = (found - expected).abs().flatten().nan_to_num(torch.inf)
+    worst = int(off.argmax())
+    if off[worst] > 0.005:
+        value, true = found.flatten()[worst].item(), round(expected.flatten()[worst].item(), 3)
+        numbers = f"{what} {value:.3g} instead of {abs(true):.3g}"
+        raise NotYet(f"in train mode the numbers of channel {worst} come out with the {numbers}: {remedy}.")
+
+
+def _check_scale_and_shift(norm: nn.Module) -> None:
+    """Check output and gradients in train mode with weight and bias that are not those of a new layer."""
+    theirs = BatchNorm2d(NUM_CHANNELS)
+    for module in (norm, theirs):
+        _set(module, weight=WEIGHT, bias=BIAS)
+    x, y = _batch(1).requires_grad_(), _batch(1).requires_grad_()
+    found, expected = _run(norm.train(), x.clone()), theirs(y)
+    if not _same(found, expected):
+        normalised = BatchNorm2d(NUM_CHANNELS)(y).detach()
+        for mistake, output in wrong_scales_and_shifts(normalised, _for_channels(WEIGHT), _for_channels(BIAS)):
+            if _same(found, output):
+                raise NotYet(f"in train mode {mistake}.")
+        mean, var = mean_and_var(found.detach())
+        raise NotYet(
+            f"in train mode, with weight {list(WEIGHT)} and bias {list(BIAS)}, the channels come out with the means "
+            f"{_listed(mean)} and the deviations {_listed(var.sqrt())}: multiply by weight, then add bias."
+        )
+    if not found.requires_grad:
+        raise NotYet("the output has no graph, so that nothing is learned: do without no_grad, .data and numpy.")
+    factors = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    call("the backward pass", (found * factors).sum().backward)
+    (expected * factors).sum().backward()
+    for name in ("weight", "bias"):
+        mine, true = getattr(norm, name).grad, getattr(theirs, name).grad
+        if mine is None:
+            raise NotYet(f"no gradient reaches {name}: use self.{name} itself, not its .data or a detached copy.")
+        if not _same(mine, true):
+            raise NotYet(f"the gradient of {name} is {_listed(mine)}, and that of nn.BatchNorm2d {_listed(true)}.")
+    if x.grad is None:
+        raise NotYet("no gradient reaches the input: compute the output from x without .data, detach and numpy.")
+    if not _same(x.grad, y.grad):
+        raise NotYet(f"the gradient of the input differs: {_wrong_gradient(x.grad, factors)}.")
+
+
+def _wrong_gradient(gradient: Tensor, factors: Tensor) -> str:
+    """Say which of mean and variance the gradient does not go through."""
+    for detached in (["mean", "variance"], ["mean"], ["variance"]):
+        x = _batch(1).requires_grad_()
+        mean, var = mean_and_var(x)
+        mean = mean.detach() if "mean" in detached else mean
+        var = var.detach() if "variance" in detached else var
+        output = _for_channels(WEIGHT) * (x - mean) / (var + EPS).sqrt()
+        (output * factors).sum().backward()
+        if _same(gradient, x.grad):
+            return f"it does not go through the {' and '.join(detached)}: detach nothing that is computed from x"
+    return "detach nothing that is computed from x, and compute it outside of no_grad"
+
+
+def _check_updates(norm: nn.Module) -> None:
+    """Check what is stored after one batch and after a second one."""
+    theirs = BatchNorm2d(NUM_CHANNELS)
+    batches = [_batch(1, SHAPE), _batch(2, OTHER_SHAPE)]
+    found: dict[str, list[Tensor]] = {"running_mean": [], "running_var": []}
+    true: dict[str, list[Tensor]] = {"running_mean": [], "running_var": []}
+    for batch in batches:
+        _run(norm.train(), batch.clone().requires_grad_())
+        theirs(batch)
+        for name in STORED:
+            stored = getattr(norm, name)
+            if not isinstance(stored, Tensor) or stored.numel() != NUM_CHANNELS:
+                raise NotYet(f"after a batch {name} is {described(stored)}: keep a number for each channel.")
+            if stored.requires_grad:
+                raise NotYet(
+                    f"{name} requires a gradient and so keeps the graph of every batch, until memory is full: update "
+                    "it under torch.no_grad()."
+                )
+            found[name].append(stored.clone().flatten())
+            true[name].append(getattr(theirs, name).clone())
+    for name in STORED:
+        if not _all_same(found[name], true[name]):
+            raise NotYet(f"in train mode {name} {_wrong_update(name, found[name], true[name], batches)}.")
+
+
+def _all_same(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return all(_same(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def _wrong_update(name: str, found: list[Tensor], true: list[Tensor], batches: list[Tensor]) -> str:
+    """Say by what rule ``name`` seems to be updated."""
+    unbiased = [batch.var(AVERAGED) for batch in batches]
+    biased = [batch.var(AVERAGED, unbiased=False) for batch in batches]
+    if name == "running_mean":
+        kinds = {"": [batch.mean(AVERAGED) for batch in batches]}
+    else:
+        kinds = {
+            "": unbiased,
+            "takes in the variance over n, by which a batch is normalised: take in the one over n − 1": biased,
+            "takes in the deviation: take in the variance over n − 1": [var.sqrt() for var in unbiased],
+            "takes in the deviation: take in the variance, the one over n − 1": [var.sqrt() for var in biased],
+        }
+    for mistake, stored in wrong_updates(START[name], kinds):
+        if _all_same(found, stored):
+            return mistake
+    wrong = [number for number in range(len(batches)) if not _same(found[number], true[number])][0]
+    ordinal = ("first", "second")[wrong]
+    return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {KEEP}"
+
+
+# --- Eval mode ----------------------------------------------------------------------------------------------------
+
+
+def _check_eval_mode(norm: nn.Module) -> None:
+    """Check the output in eval mode, of a batch and of a single image, and that nothing stored changes."""
+    theirs = BatchNorm2d(NUM_CHANNELS).eval()
+    for module in (norm, theirs):
+        _set(module, weight=WEIGHT, bias=BIAS, **STORED)
+    norm.eval()
+    for batch in (_batch(3), _batch(4, (1, *SHAPE[1:]))):
+        found, expected = _run(norm, batch.clone()), theirs(batch)
+        for name in STORED:
+            if not torch.equal(getattr(norm, name).flatten(), getattr(theirs, name)):
+                raise NotYet(f"in eval mode {name} changes: update it only where self.training is True.")
+        if not _same(found, expected):
+            raise NotYet(f"in eval mode {_wrong_output(found.detach(), expected.detach(), batch)}.")
+
+
+def _wrong_output(found: Tensor, expected: Tensor, x: Tensor) -> str:
+    """Say what is wrong with an output in eval mode."""
+    mean, var = _for_channels(STORED["running_mean"]), _for_channels(STORED["running_var"])
+    for mistake, output in wrong_in_eval_mode(x, mean, var, _for_channels(WEIGHT), _for_channels(BIAS)):
+        if _same(found, output):
+            return mistake
+    worst = int((found - expected).abs().nan_to_num(torch.inf).amax(AVERAGED).argmax())
+    numbers = [f"{batch[0, worst, 0, 0].item():.3g}" for batch in (x, found, expected)]
+    stored = f"mean {STORED['running_mean'][worst]:g} and variance {STORED['running_var'][worst]:g} are stored"
+    learned = f"weight is {WEIGHT[worst]:g} and bias {BIAS[worst]:g}"
+    return f"{numbers[0]} comes out as {numbers[1]} where {stored}, {learned}: normalised by these it is {numbers[2]}"

@@ -1,0 +1,54 @@
+"""The teacher's side of the kernel that runs a student's cells: checks which those cells have no part in."""
+
+import contextlib
+import json
+import sys
+from typing import Any
+
+from helpers.exercises.result import Result, not_yet
+
+
+class Marker:
+    """Asks the checks of a copy of ``helpers`` of its own: what a student's cell imports, it imports anew.
+
+    ``imports`` are the notebook's import statements; ``data`` is the folder that holds MNIST.
+    """
+
+    def __init__(self, imports: list[str], data: str) -> None:
+        self.names = names_of_the_lesson(imports, data)
+        for name in list(sys.modules):
+            if name.split(".")[0] == "helpers":
+                del sys.modules[name]
+
+    def mark(self, call: str, answer: str, template: str, student: dict[str, Any]) -> str:
+        """Return points and sentence, as JSON, of the check ``call`` for what is called ``answer`` among the student's
+        names.
+
+        The check has to refuse what the unsolved cell, ``template``, defines. Where it does not, it no longer
+        compares anything, and there is no point.
+        """
+        result = self._result(call, answer, student)
+        if result.passed:
+            unsolved = dict(self.names)
+            exec(template, unsolved)
+            if self._result(call, answer, unsolved).passed:
+                result = not_yet("here the check passes the unsolved cell, too: what does this notebook change?")
+        return json.dumps({"points": result.points, "sentence": result.sentence})
+
+    def _result(self, call: str, answer: str, names: dict[str, Any]) -> Result:
+        if answer not in names:
+            return not_yet(f"{answer} is not there; the cell may define it under another name.")
+        try:
+            return eval(call, {**self.names, answer: names[answer]})
+        except BaseException as error:  # SystemExit, too, ends this check alone
+            return not_yet(f"it raises {type(error).__name__}.")
+
+
+def names_of_the_lesson(imports: list[str], data: str) -> dict[str, Any]:
+    """Return what an exercise's cell may use: what the notebook imports, and ``train`` and ``test``."""
+    names: dict[str, Any] = {}
+    for statement in imports:
+        with contextlib.suppress(Exception):  # a package that only another part of the notebook needs
+            exec(statement, names)
+    exec(f"from helpers.data import load_mnist\ntrain, test = load_mnist({data!r})", names)
+    return names
