@@ -269,10 +269,11 @@ def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possi
 def test_a_notebook_gets_a_small_picture_of_a_figure() -> None:
     figure = plots.new_figure(3, 2)
     figure.subplots().plot([0, 1])
+    figure._repr_mimebundle_()  # the layout settles when a figure is drawn for the first time
+    picture = Image.open(io.BytesIO(base64.b64decode(figure._repr_mimebundle_()["image/png"])))
     saved = io.BytesIO()
     figure.savefig(saved, format="png")
     full = Image.open(saved).convert("RGB")
-    picture = Image.open(io.BytesIO(base64.b64decode(figure._repr_mimebundle_()["image/png"])))
     assert picture.size == full.size
     assert ImageStat.Stat(ImageChops.difference(picture.convert("RGB"), full)).mean == pytest.approx([0, 0, 0], abs=1)
 
