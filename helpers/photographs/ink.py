@@ -39,11 +39,13 @@ def grey_along_ink(levels: np.ndarray) -> np.ndarray:
 
     So a yellow pen on white is as visible as a black one: its contrast is in blue alone. The weights are the first
     principal component of the differences, scaled to the sum 1 of their magnitudes; grey pictures stay as they are.
+    Weights of both signs can make a grey below 0, of which there is no logarithm: it is raised to start there.
     """
     differences = (np.diff(levels, axis=axis).reshape(3, -1) for axis in (1, 2))
     weights = np.linalg.eigh(sum(step @ step.T for step in differences))[1][:, -1]
     weights = weights * (1 if weights.sum() >= 0 else -1) / np.abs(weights).sum()
-    return np.tensordot(weights.astype(np.float32), levels, 1)
+    grey = np.tensordot(weights.astype(np.float32), levels, 1)
+    return grey - min(grey.min(), 0)
 
 
 def otsu(values: np.ndarray) -> float:
