@@ -94,6 +94,8 @@ def digits_on(picture: Image.Image) -> list[Digit]:
     """Return the digits on ``picture`` from left to right. Raises ``ValueError`` where there is none."""
     size = f"the picture of {picture.width}x{picture.height} pixels"
     levels = averaged(without_specks(levels_of(reduced(picture, FULL_SIDE))), WORKING_SIDE)
+    if min(levels.shape[1:]) < 3 or max(levels.shape[1:]) < 5:
+        raise ValueError(f"{size} is too narrow to show a digit: give a larger one")
     contrast = contrast_with_paper(levels)
     groups, labels = marks_of(contrast)
     if not groups:

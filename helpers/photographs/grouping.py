@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
 LEAST = 0.3  # of the largest mark's longer side: what is smaller is no digit beside it
 MOST_PIECES = 2  # a five has its bar apart, a four its second stroke
 BESIDE = 0.4  # of the lower one's height: neighbours in a row are beside each other along more
 PIECE = 0.015  # of a digit's area: smaller pieces are specks
-STROKES = 1.96  # that a row of a digit crosses on average, at most: of neighbours that touch, more
+STROKES = 1.85  # in a row, with holes and without: fewer in 99.5% of MNIST's digits, more in 99% of pairs that touch
 WIDE = 2.2  # of its height: no digit is as wide
 
 
@@ -120,7 +121,13 @@ def pieces_of(mark: Mark, labels: np.ndarray) -> int:
 def touch(ink: np.ndarray) -> bool:
     """Tell whether ``ink`` ``(H, W)``, cut to its box, is more than one digit, grown together.
 
-    A row of a digit crosses at most two strokes, and one or none near its ends; rows of neighbours cross those of both.
+    A row of a single digit crosses two strokes at most, and about one if the holes of the digit are filled: a row
+    through neighbours crosses those of both.
     """
-    strokes = np.diff(ink.astype(int), axis=1, prepend=0) == 1  # where one begins
-    return strokes.sum() > STROKES * len(ink)
+    return (strokes_in_a_row(ink) + strokes_in_a_row(ndimage.binary_fill_holes(ink))) / 2 > STROKES
+
+
+def strokes_in_a_row(ink: np.ndarray) -> float:
+    """Return how many strokes the rows of ``ink`` ``(H, W)`` cross on average."""
+    begins = np.diff(ink.astype(int), axis=1, prepend=0) == 1
+    return begins.sum() / len(ink)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from helpers.photographs.noise import SMALL
+
 THIN = 0.02  # of the picture's longer side: ruled lines are thinner
 SPAN = 0.75  # of the picture's side: ruled lines are seen along more of it
 EDGE = 0.02  # of the picture's side: what comes nearer to the edge than that reaches it
@@ -29,8 +31,11 @@ def ruled_lines(mask: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """Return where ruled lines run through ``mask`` ``(H, W)``, without the strokes that cross them.
 
     A long straight stroke of a digit is no ruled line: these are many, or run from edge to edge and were not drawn by
-    the pen of the other ink.
+    the pen of the other ink. In a small picture every stroke is thin and long: none of them is taken for a line.
     """
+    ruled = np.zeros_like(mask)
+    if max(mask.shape) < SMALL:
+        return ruled
     level = level_lines(mask, contrast)
     upright = [Line(line.pixels.T, line.band.T, line.edge_to_edge) for line in level_lines(mask.T, contrast.T)]
     height, width = mask.shape
@@ -39,7 +44,6 @@ def ruled_lines(mask: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     rest = mask.copy()
     for line in level + upright:
         rest &= ~line.band
-    ruled = np.zeros_like(mask)
     if not (many_level or many_upright) and rest.sum() < 0.05 * mask.sum():
         return ruled
     for lines, many in ((level, many_level), (upright, many_upright)):
