@@ -12,7 +12,7 @@ from torchvision.transforms import functional as TF
 
 from helpers.photographs.grouping import MOST_PIECES, WIDE, pieces_of, touch
 from helpers.photographs.ink import INK, contrast_with_paper, thickened
-from helpers.photographs.marks import marks_of
+from helpers.photographs.marks import marks_of, number_of_marks
 from helpers.photographs.noise import averaged, without_specks
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
@@ -98,14 +98,15 @@ def digits_on(picture: Image.Image) -> list[Digit]:
         raise ValueError(f"{size} is too narrow to show a digit: give a larger one")
     contrast = contrast_with_paper(levels)
     groups, labels = marks_of(contrast)
+    number = len(groups) or number_of_marks(contrast)
+    if number > MOST_DIGITS:
+        raise ValueError(f"{size} shows {number} marks, more than {MOST_DIGITS}: give a part of it")
     if not groups:
         raise ValueError(f"{size} is blank: give one with a digit")
     if all(mark.width > WIDE * mark.height for mark in groups):
         raise ValueError(f"{size} shows no digit but a mark far wider than high: give one with a digit")
     if all(pieces_of(mark, labels) > MOST_PIECES for mark in groups):
         raise ValueError(f"{size} shows no digit but many marks apart: give one with a digit")
-    if len(groups) > MOST_DIGITS:
-        raise ValueError(f"{size} shows {len(groups)} marks, more than {MOST_DIGITS}: give a part of it")
     if any(touch(np.isin(labels[mark.box], mark.labels)) for mark in groups):
         raise ValueError(f"{size} shows digits that touch each other: leave a gap between them")
     digits = []

@@ -13,6 +13,7 @@ SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
 SMALLEST_DRAWN = 0.01  # the same where there is no grain
 REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that
 HAZE = 2.0  # how many times the area of half a mark's contrast that of a fifth is, where the mark is no ink
+BLANK = 1.6  # of the grain's threshold: that of a blank sheet comes as far somewhere
 BLOB = 0.65  # of a mark's longer side: what is thicker was not drawn by strokes
 
 
@@ -68,7 +69,7 @@ def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
     outside = np.pad(np.zeros(np.subtract(values.shape, 2), bool), 1, constant_values=True)
     for _ in range(6):
         strongest = rest.max()
-        if strongest < 1.6 * grain:  # the grain of a blank sheet comes to its threshold somewhere
+        if strongest < BLANK * grain:
             break
         mask = rest > max(INK * strongest, grain)
         faint = rest > max(INK / 2 * strongest, grain)
@@ -86,6 +87,15 @@ def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
         rest[ndimage.binary_dilation(aside | lines, TOUCHING)] = 0
         outside |= ndimage.binary_dilation(aside & ~lines, TOUCHING, 3)
     return [], np.zeros(values.shape, int)
+
+
+def number_of_marks(contrast: Contrast) -> int:
+    """Return how many marks stand out of the grain, of whatever kind: many where digits are too small to be read."""
+    strongest = contrast.values.max()
+    if strongest < BLANK * contrast.faintest:
+        return 0
+    _, marks = connected(contrast.values > max(INK * strongest, contrast.faintest), 0)
+    return sum(mark.longer > 2 for mark in marks)
 
 
 def connected(mask: np.ndarray, reach: int) -> tuple[np.ndarray, list[Mark]]:

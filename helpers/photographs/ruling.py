@@ -63,7 +63,7 @@ def same_pen(line: np.ndarray, rest: np.ndarray, contrast: np.ndarray) -> bool:
 
 
 def stroke_width(ink: np.ndarray) -> float:
-    """Return the mean width in pixels of the strokes of ``ink`` ``(H, W)``: four times the mean distance to their edge."""
+    """Return the mean width of strokes ``(H, W)`` in pixels: four times the mean distance to their edge."""
     ink = np.pad(ink, 1)
     return 4 * ndimage.distance_transform_edt(ink)[ink].mean() - 1
 
