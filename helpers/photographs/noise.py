@@ -1,7 +1,9 @@
 """Noise on a picture: single pixels gone wrong, and a sensor's grain."""
 
 import numpy as np
+import torch
 from scipy import ndimage
+from torch.nn.functional import avg_pool2d
 
 APART = 0.2  # of the range from black to white: a pixel gone wrong is as far from nearly all of its neighbours
 SMALL = 20  # pixels: in smaller pictures strokes are everywhere, and nothing tells them from noise
@@ -55,10 +57,4 @@ def without_grain(grey: np.ndarray) -> np.ndarray:
 def averaged(levels: np.ndarray, side: int) -> np.ndarray:
     """Return ``levels`` ``(3, H, W)`` averaged by a whole factor, so that no side is longer than ``side``."""
     factor = -(-max(levels.shape) // side)
-    if factor == 1:
-        return levels
-    for axis in (1, 2):
-        starts = np.arange(0, levels.shape[axis], factor)
-        counts = np.diff(starts, append=levels.shape[axis]).astype(np.float32)
-        levels = np.add.reduceat(levels, starts, axis) / np.expand_dims(counts, (0, 3 - axis))
-    return levels
+    return avg_pool2d(torch.from_numpy(np.ascontiguousarray(levels)), factor, ceil_mode=True).numpy()
