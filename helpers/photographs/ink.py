@@ -11,6 +11,7 @@ INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
 FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
 NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
 WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
+BOLD = 0.4  # of the picture's longer side: no stroke of a digit that fills the picture is wider
 TIGHT = 0.25  # of the border: what touches all four sides with less is a digit cut out tightly
 FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
 NEAR = 10  # of the picture's longer side a tenth: so far from ink may its grey edges reach
@@ -95,7 +96,9 @@ def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
     cut_out = (slim or min(ring, 1 - ring) < TIGHT) and across
     if max(grey.shape) < SMALL:
         return level
-    if has_sheet(~paper, round(max(grey.shape) * 0.4) if across else wide) and not cut_out:
+    corners = paper[:: len(paper) - 1, :: len(paper[0]) - 1]  # a shadow lies in one, a bold digit may touch a side
+    bold = across or (corners.all() and (top or bottom or left or right))
+    if has_sheet(~paper, round(max(grey.shape) * BOLD) if bold else wide) and not cut_out:
         return None
     ink, paper = ~paper, clear
     if unevenness(grey, paper) <= EVEN * contrast:
