@@ -14,7 +14,7 @@ WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wi
 BOLD = 0.4  # of the picture's longer side: no stroke of a digit that fills the picture is wider
 TIGHT = 0.25  # of the border: what touches all four sides with less is a digit cut out tightly
 FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
-NEAR = 10  # of the picture's longer side a tenth: so far from ink may its grey edges reach
+NEAR = 10  # a tenth of the picture's longer side: grey edges of ink reach no further
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 
 
@@ -70,41 +70,61 @@ def wholeness(tone: np.ndarray) -> float:
     return areas.max() / areas.sum()
 
 
-def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
-    """Return the level of a paper that has one, or None where light, table or shadows vary.
+def paper_on(grey: np.ndarray) -> np.ndarray:
+    """Return which pixels of ``grey`` ``(H, W)`` are paper, if they are of two tones.
 
-    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside. That of a
-    digit cut out tightly may slope ``(H, W)``: its strokes are too wide for what an uneven paper is found by.
+    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside.
     """
     dark = grey <= otsu(grey)
     ring = np.concatenate(sides(dark)).mean()
     paper = dark if ring > 0.5 else ~dark
-    slim = max(grey.shape) > 4 * min(grey.shape)  # a one, cut out tightly: one piece on the pieces of its paper
-    if slim and TIGHT < ring < 1 - TIGHT:
+    if is_slim(grey) and TIGHT < ring < 1 - TIGHT:
         paper = min(dark, ~dark, key=wholeness)
-    wide = round(max(grey.shape) * WIDEST)
-    if max(ring, 1 - ring) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, wide):
+    if max(ring, 1 - ring) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, WIDEST):
         paper = ~paper
-    if paper.all():
-        return np.median(grey)
-    clear = ~ndimage.maximum_filter(~paper, 2 * (max(grey.shape) // NEAR) + 1)
-    clear = clear if clear.any() else paper
-    level = np.median(grey[clear])
-    contrast = abs(np.median(grey[~paper]) - level)
-    top, bottom, left, right = (bool(side.any()) for side in sides(~paper))
+    return paper
+
+
+def is_slim(grey: np.ndarray) -> bool:
+    """Tell whether a picture is as slim as a one, cut out tightly: that is one piece, on the pieces of its paper."""
+    return max(grey.shape) > 4 * min(grey.shape)
+
+
+def shows_more_than_ink(ink: np.ndarray) -> bool:
+    """Tell whether the tone ``ink`` ``(H, W)`` holds a sheet or a shadow, and is no digit cut out tightly.
+
+    A digit that runs into the border is seen from near, and its strokes may be wide. But a shadow lies in a corner.
+    """
+    top, bottom, left, right = (bool(side.any()) for side in sides(ink))
     across = (top and bottom) or (left and right)
-    cut_out = (slim or min(ring, 1 - ring) < TIGHT) and across
+    border = np.concatenate(sides(ink)).mean()
+    if across and (is_slim(ink) or min(border, 1 - border) < TIGHT):
+        return False
+    in_a_corner = ink[:: len(ink) - 1, :: len(ink[0]) - 1].any()
+    near = across or (not in_a_corner and (top or bottom or left or right))
+    return has_sheet(ink, BOLD if near else WIDEST)
+
+
+def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
+    """Return the level of a paper that has one, or None where light, table or shadows vary.
+
+    That of a digit cut out tightly may slope ``(H, W)``: its strokes are too wide for what an uneven paper is found by.
+    """
+    ink = ~paper_on(grey)
+    if not ink.any():
+        return np.median(grey)
+    clear = ~ndimage.maximum_filter(ink, 2 * (max(grey.shape) // NEAR) + 1)
+    paper = clear if clear.any() else ~ink
+    level = np.median(grey[paper])
     if max(grey.shape) < SMALL:
         return level
-    corners = paper[:: len(paper) - 1, :: len(paper[0]) - 1]  # a shadow lies in one, a bold digit may touch a side
-    bold = across or (corners.all() and (top or bottom or left or right))
-    if has_sheet(~paper, round(max(grey.shape) * BOLD) if bold else wide) and not cut_out:
+    if shows_more_than_ink(ink):
         return None
-    ink, paper = ~paper, clear
-    if unevenness(grey, paper) <= EVEN * contrast:
+    varies = EVEN * abs(np.median(grey[ink]) - level)
+    if unevenness(grey, paper) <= varies:
         return level
     slope = plane_through(grey, paper) if 0 < along_sides(ink) < FRAME else level
-    return slope if unevenness(grey - slope, paper) <= EVEN * contrast else None
+    return slope if unevenness(grey - slope, paper) <= varies else None
 
 
 def unevenness(grey: np.ndarray, paper: np.ndarray) -> float:
@@ -133,8 +153,12 @@ def along_sides(ink: np.ndarray) -> float:
     return min(side.mean() for side in near)
 
 
-def has_sheet(tone: np.ndarray, wide: int) -> bool:
-    """Tell whether a region of ``tone`` is a sheet: wider than strokes are, but for what is written on it."""
+def has_sheet(tone: np.ndarray, widest: float) -> bool:
+    """Tell whether a region of ``tone`` ``(H, W)`` is a sheet, but for what is written on it.
+
+    No stroke is wider than the share ``widest`` of the picture's longer side, a sheet is.
+    """
+    wide = round(widest * max(tone.shape))
     holes, _ = ndimage.label(np.pad(~tone, 1, constant_values=True))
     filled = (holes != holes[0, 0])[1:-1, 1:-1]
     core = ndimage.grey_opening(filled.view(np.uint8), wide, mode="constant") > 0

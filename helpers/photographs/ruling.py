@@ -69,46 +69,60 @@ def stroke_width(ink: np.ndarray) -> float:
 
 
 def level_lines(mask: np.ndarray, contrast: np.ndarray) -> list[Line]:
-    """Return the straight lines through ``mask`` that are thin, at most 15 degrees from level, and long.
-
-    What is far stronger than the rest of a line is a stroke that crosses it.
-    """
-    height, width = mask.shape
+    """Return the straight lines through ``mask`` that are thin, at most 15 degrees from level, and long."""
     thick = max(2, round(max(mask.shape) * THIN))
     high = runs(mask.T).T
     thin = mask & (high <= thick) & (runs(mask) >= FLAT * high)
-    labels, _ = ndimage.label(ndimage.maximum_filter(thin, (3, 2 * (thick // 2) + 1), mode="constant"), TOUCHING)
-    labels *= thin
-    pieces = [(box[1].stop - box[1].start, i + 1, box) for i, box in enumerate(ndimage.find_objects(labels)) if box]
     lines: list[Line] = []
-    seen_before = np.zeros_like(mask)
-    x, edge = np.arange(width), max(1, round(EDGE * width))
-    shifts = np.arange(-(thick // 2) - 1, thick // 2 + 2)[:, None]
-    for length, label, box in sorted(pieces, key=lambda piece: -piece[0])[:200]:
-        if length < max(0.06 * width, 4 * (box[0].stop - box[0].start)):
+    found = np.zeros_like(mask)
+    for rows, columns in flat_pieces(thin, thick):
+        if found[rows, columns].mean() > 0.5:
             continue
-        rows, columns = np.nonzero(labels[box] == label)
-        rows, columns = rows + box[0].start, columns + box[1].start
-        if seen_before[rows, columns].mean() > 0.5:
-            continue
-        slope, start = np.polyfit(columns, rows, 1)
-        y = np.round(start + slope * x).astype(int) + shifts
-        inside = (y >= 0) & (y < height)
-        y = y.clip(0, height - 1)
-        along, level = (tone[y, x] & inside for tone in (mask, thin))  # (2 * reach + 1, W)
-        seen = along.any(axis=0)
-        if seen.mean() <= SPAN or level.any(axis=0).mean() <= 0.4:
-            continue
-        band = np.zeros_like(mask)
-        band[y[inside], np.broadcast_to(x, y.shape)[inside]] = True
-        pixels = thin & band
-        seen_before |= pixels
-        ends = np.flatnonzero(inside.any(axis=0))[[0, -1]]
-        edge_to_edge = bool(seen[ends[0] : ends[0] + edge].any() and seen[ends[1] - edge + 1 : ends[1] + 1].any())
-        peaks = np.where(level, contrast[y, x], 0).max(axis=0)
-        pixels &= contrast < 1.6 * np.median(peaks[peaks > 0])
-        lines.append(Line(pixels, band, edge_to_edge))
+        line = line_along(rows, columns, mask, thin, contrast, thick)
+        if line is not None:
+            lines.append(line)
+            found |= thin & line.band
     return lines
+
+
+def flat_pieces(thin: np.ndarray, thick: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return rows and columns of at most 200 long, flat pieces of ``thin`` ``(H, W)``, longest first."""
+    joined = ndimage.maximum_filter(thin, (3, 2 * (thick // 2) + 1), mode="constant")
+    labels = ndimage.label(joined, TOUCHING)[0] * thin
+    pieces = [(box[1].stop - box[1].start, i + 1, box) for i, box in enumerate(ndimage.find_objects(labels)) if box]
+    found = []
+    for length, label, box in sorted(pieces, key=lambda piece: -piece[0])[:200]:
+        if length >= max(0.06 * thin.shape[1], 4 * (box[0].stop - box[0].start)):
+            rows, columns = np.nonzero(labels[box] == label)
+            found.append((rows + box[0].start, columns + box[1].start))
+    return found
+
+
+def line_along(
+    rows: np.ndarray, columns: np.ndarray, mask: np.ndarray, thin: np.ndarray, contrast: np.ndarray, thick: int
+) -> Line | None:
+    """Return the straight line through the pixels at ``rows`` and ``columns``, if ``mask`` has most of it.
+
+    What is far stronger than the rest of the line is a stroke that crosses it.
+    """
+    height, width = mask.shape
+    slope, start = np.polyfit(columns, rows, 1)
+    x, across = np.arange(width), np.arange(-(thick // 2) - 1, thick // 2 + 2)[:, None]
+    y = np.round(start + slope * x).astype(int) + across  # (thickness, W)
+    inside = (y >= 0) & (y < height)
+    y = y.clip(0, height - 1)
+    level = thin[y, x] & inside
+    seen = (mask[y, x] & inside).any(axis=0)
+    if seen.mean() <= SPAN or level.any(axis=0).mean() <= 0.4:
+        return None
+    band = np.zeros_like(mask)
+    band[y[inside], np.broadcast_to(x, y.shape)[inside]] = True
+    peaks = np.where(level, contrast[y, x], 0).max(axis=0)
+    pixels = thin & band & (contrast < 1.6 * np.median(peaks[peaks > 0]))
+    first, last = np.flatnonzero(inside.any(axis=0))[[0, -1]]
+    edge = max(1, round(EDGE * width))
+    edge_to_edge = bool(seen[first : first + edge].any() and seen[last - edge + 1 : last + 1].any())
+    return Line(pixels, band, edge_to_edge)
 
 
 def runs(mask: np.ndarray) -> np.ndarray:
