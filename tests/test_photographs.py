@@ -53,6 +53,7 @@ def answers_to(images: torch.Tensor, net: torch.nn.Module) -> torch.Tensor:
 
 
 STROKES = {  # of digits on a canvas of 400x400, as drawn with the lines of a paint program
+    0: [[(200, 40), (300, 90), (330, 200), (300, 310), (200, 360), (100, 310), (70, 200), (100, 90), (200, 40)]],
     1: [[(200, 40), (200, 360)]],
     2: [[(60, 120), (130, 50), (250, 45), (320, 110), (300, 180), (60, 350), (350, 350)]],
     4: [[(110, 40), (40, 240), (350, 240)], [(280, 60), (280, 370)]],
@@ -90,6 +91,24 @@ def test_digits_of_eight_by_eight_pixels(side: int, filter: int, mnist: Splits, 
     small = [ImageOps.fit(Image.fromarray(image[4:24, 4:24]), (8, 8)) for image in mnist[1].images[:40].numpy()]
     answers = read([picture.resize((side, side), filter) for picture in small], net)
     assert np.mean(np.equal(answers, mnist[1].labels[:40].tolist())) >= 0.9
+
+
+SMALL_ZERO = [  # levels of 0 to 16, as in the digits of scikit-learn; its left side is straight and thin
+    [0, 8, 13, 12, 1, 0, 0, 0],
+    [3, 9, 0, 4, 16, 9, 0, 0],
+    [9, 3, 0, 0, 0, 10, 9, 0],
+    [8, 1, 0, 0, 0, 0, 12, 3],
+    [8, 4, 0, 0, 0, 0, 7, 9],
+    [3, 10, 0, 0, 0, 0, 4, 12],
+    [0, 10, 10, 1, 0, 2, 12, 6],
+    [0, 0, 8, 13, 16, 12, 5, 0],
+]
+
+
+def test_no_stroke_of_a_small_digit_is_a_ruled_line() -> None:
+    levels = np.uint8(SMALL_ZERO)
+    (digit,) = digits_on(Image.fromarray(levels * 15))
+    assert ((digit.ink > 0).numpy() == (levels > 4)).all()
 
 
 def sheet(rows: list[str], step: int = 90, font_size: int = 80) -> Image.Image:
