@@ -227,7 +227,7 @@ FOLLOWED = {  # the last row's field, jump and start, and the box of one unit
     "a map and the same with its channels last": (
         Toy(lambda toy, x: (lambda y: y + y.permute(0, 2, 3, 1))(toy.conv(x)), conv=conv(3, channels=(1, 7))),
         (1, 9, 9),
-        ((9, 9), (0, 0), (0, 0)),
+        ((9, 9), (None, None), (0, 0)),
         ((0, 1), ((0, 8), (0, 3))),
     ),
     "a squeeze in two steps": (
@@ -336,8 +336,8 @@ def test_what_other_networks_have_is_followed(model, input_size, theory, seen, c
 def test_the_rule_of_a_window_is_what_its_pattern_reads(windows):
     by_rule = by_pattern = Field(9)
     for window in map(Window._make, windows):
-        by_rule = by_rule.through(window, 9, slide)
-        by_pattern = by_pattern.through(Pattern(*window.pattern()), 9, slide)
+        by_rule = by_rule.through(window, 9)
+        by_pattern = by_pattern.through(Pattern(*window.pattern()), 9)
     assert by_rule == by_pattern
 
 

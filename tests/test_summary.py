@@ -58,26 +58,30 @@ class Toy(nn.Module):
         return self.compute(self, x)
 
 
-def total_and_note(model: nn.Module) -> tuple[str, str]:
+def rows_total_and_note(model: nn.Module) -> tuple[list[int], str, str]:
+    """Return what the lines of the layers count, the line of the total, and the last line."""
     lines = summary(model, (3, 32, 32)).splitlines()
-    return next(line for line in lines if line.startswith("Total params")), lines[-1].partition("; ")[2]
+    counts = [int(line.split()[-1].replace(",", "")) for line in lines if "[-1" in line]
+    return counts, next(line for line in lines if line.startswith("Total params")), lines[-1]
 
 
 def test_a_layer_used_twice_is_counted_once() -> None:
     model = Toy(lambda toy, x: toy.c(x + toy.c(x)), c=nn.Conv2d(3, 3, 3, padding=1))
-    why = "torchsummary's 168 counts again what is used again (c.weight, c.bias)."
-    assert total_and_note(model) == ("Total params: 84", why)
+    counts, total, note = rows_total_and_note(model)
+    assert (counts, total) == ([84, 0], "Total params: 84")
+    assert "168 parameters" in note
 
 
 def test_a_bare_parameter_is_counted() -> None:
     model = Toy(lambda toy, x: toy.a(x) * toy.g, a=nn.Conv2d(3, 8, 3), g=nn.Parameter(torch.ones(8, 1, 1)))
-    why = "torchsummary's 224 leaves out what is no layer's weight or bias, or is not run (g)."
-    assert total_and_note(model) == ("Total params: 232", why)
+    counts, total, note = rows_total_and_note(model)
+    assert (counts, total) == ([224, 8], "Total params: 232")
+    assert "224 parameters" in note
 
 
 def test_a_weight_of_a_given_norm_has_a_table() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
-    assert total_and_note(model)[0] == "Total params: 116"
+    assert rows_total_and_note(model)[1] == "Total params: 116"
 
 
 def test_the_trainable_ones_are_told_apart_within_a_layer_and_all_sizes_follow() -> None:
@@ -89,16 +93,29 @@ def test_the_trainable_ones_are_told_apart_within_a_layer_and_all_sizes_follow()
     assert sizes[2] == 11.72 and abs(sum(sizes[:3]) - sizes[3]) < 0.01
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        nn.Sequential(nn.ReLU()),
-        Toy(lambda toy, x: toy.lstm(x.flatten(2))[0], lstm=nn.LSTM(1024, 5)),
-        Toy(lambda toy, x: toy.both([x, x]), both=Toy(lambda toy, xs: xs[0] + xs[1]), c=nn.Conv2d(3, 3, 1)),
-    ],
-    ids=["no parameters", "a tuple in a tuple", "a list"],
-)
-def test_what_torchsummary_has_no_table_for_is_refused_in_one_line(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match="^torchsummary has no table for ") as caught:
-        summary(model, (3, 32, 32))
-    assert "\n" not in str(caught.value)
+TABLES_OF_OUR_OWN = {  # what the lines of the layers count
+    "no parameters": (nn.Sequential(nn.ReLU()), [0]),
+    "the model is a layer": (nn.Conv2d(3, 4, 3), [112]),
+    "a tuple in a tuple": (Toy(lambda toy, x: toy.lstm(x.flatten(2))[0], lstm=nn.LSTM(1024, 5)), [20_620]),
+    "a list": (
+        Toy(lambda toy, x: toy.both([toy.c(x), x]), both=Toy(lambda toy, xs: xs[0] + xs[1]), c=nn.Conv2d(3, 3, 1)),
+        [12, 0],
+    ),
+    "in double precision": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double(), [112, 0]),
+}
+
+
+@pytest.mark.parametrize(("model", "expected"), TABLES_OF_OUR_OWN.values(), ids=TABLES_OF_OUR_OWN)
+def test_what_torchsummary_has_no_table_for_has_one(model: nn.Module, expected: list[int]) -> None:
+    counts, total, _ = rows_total_and_note(model)
+    assert counts == expected
+    assert total == f"Total params: {sum(expected):,}"
+
+
+def test_outputs_of_a_tuple_are_sizes_of_their_own() -> None:
+    split = Toy(lambda toy, x: (toy.a(x), toy.b(x)), a=nn.Conv2d(3, 2, 1), b=nn.Conv2d(3, 5, 1))
+    model = Toy(lambda toy, x: toy.split(x)[1], split=split)
+    line = next(line for line in summary(model, (3, 32, 32)).splitlines() if "Toy" in line)
+    assert "[-1, 2, 32, 32], [-1, 5, 32, 32]" in line
+    (megabytes,) = [line.split()[-1] for line in summary(model, (3, 32, 32)).splitlines() if "backward" in line]
+    assert float(megabytes) == round(2 * 4 * 2 * (2 + 5) * 32 * 32 / 1024**2, 2)

@@ -1,6 +1,7 @@
 """The layer table of any network: receptive fields computed along the data flow, and proved by perturbation."""
 
 from helpers.receptive_field.markdown import to_markdown
-from helpers.receptive_field.table import Row, blocks, layer_table, measured_receptive_field, slide, stages
+from helpers.receptive_field.sliding import slide
+from helpers.receptive_field.table import Row, blocks, layer_table, measured_receptive_field, stages
 
 __all__ = ["Row", "blocks", "layer_table", "measured_receptive_field", "slide", "stages", "to_markdown"]

@@ -1,15 +1,18 @@
 """What a network does with an image: calls of functions, and the steps that a reader knows them by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
+
+from helpers.runtime.looking import tensors_in
 
 CONTAINERS = (nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+CASTS = ("to", "float", "double", "half", "bfloat16", "type", "typeas")
 
 
-class Refusal(ValueError):
+class UnsupportedOperation(ValueError):
     """One line that names what cannot be followed, and why."""
 
 
@@ -21,7 +24,7 @@ class Call:
     function: Callable
     args: tuple
     kwargs: dict
-    sources: list[Tensor]  # those of its inputs that come from the image
+    sources: list[Tensor]  # the inputs that come from the image and whose values are read
     label: str  # for errors
     result: object = None
     makes_parameters: bool = False  # reads some that are not the network's
@@ -31,16 +34,22 @@ class Call:
         """One name for what nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_ do."""
         return self.name.replace("_", "").lower()
 
-    def run(self, replace: Callable[[Tensor], Tensor] = lambda source: source) -> object:
-        """Return what the function makes of its inputs with all ``sources`` replaced; all stays of one type."""
-        here = lambda x: replace(x) if any(x is source for source in self.sources) else x  # noqa: E731
-        result = self.function(*tree_map(here, self.args), **tree_map(here, self.kwargs))
-        cast = self.kind in ("to", "float", "double", "half", "bfloat16", "type", "typeas")
-        return (
-            result.to(replace(self.sources[0]).dtype)
-            if cast and self.sources and result.is_floating_point()
-            else result
-        )
+    @property
+    def in_place(self) -> bool:
+        """Tell whether it changes its first argument."""
+        return self.name.endswith("_") or self.name == "setitem"
+
+    def run(self, replaced: Mapping[int, Tensor] | None = None) -> object:
+        """Return what the function gives, with its input tensors ``replaced`` by id; casts keep the source's type."""
+        args, kwargs, sources = self.args, self.kwargs, self.sources
+        if replaced:
+            args, kwargs, sources = tree_map(lambda value: replaced.get(id(value), value), (args, kwargs, sources))
+        result = self.function(*args, **kwargs)
+        if self.name == "setitem":
+            return args[0]
+        if sources and self.kind in CASTS and result.is_floating_point():
+            return result.to(sources[0].dtype)
+        return result
 
     def outputs(self) -> list[Tensor]:
         return tensors_in(self.result)
@@ -57,11 +66,6 @@ class Step:
     output: Tensor | None = None
     calls: list[Call] = field(default_factory=list)
     params: set[str] = field(default_factory=set)  # paths of those that have acted on it, and on no row before
-
-
-def tensors_in(values: object) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dictionaries."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def is_layer(module: nn.Module) -> bool:

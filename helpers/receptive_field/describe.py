@@ -1,9 +1,7 @@
 """What a reader is told of an operation beside its field: its text, its cost, and what to know of it."""
 
-from math import prod
-
 from helpers.receptive_field.calls import Call, Step
-from helpers.receptive_field.operations import DROPOUTS, NORMS, settings
+from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, factors, settings
 
 SHOWN = """in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size
     scale_factor upscale_factor"""
@@ -27,14 +25,15 @@ def describe(step: Step) -> str:
 def multiply_adds(call: Call) -> int:
     """Return the multiplications of a ``call`` for one image, each with its addition, biases left out.
 
-    Each weight is used once for each position: of the output, or of the input where that is what weights are laid on.
+    Counted are convolutions, linear layers and products with a matrix. Of two images, as ``layer_table`` runs.
     """
-    given = settings(call)
-    if call.kind == "linear":
-        return given["weight"].numel() * prod(call.result.shape[1:-1])
-    if call.kind in ("conv2d", "convtranspose2d"):
-        positions = call.result if call.kind == "conv2d" else given["input"]
-        return given["weight"].numel() * prod(positions.shape[2:])
+    given, result = settings(call), call.result
+    if call.kind in WEIGHTED.split():
+        return result.numel() // 2 * factors(call)[0].shape[-1]
+    if call.kind.startswith("convtranspose"):
+        return given["input"].numel() // 2 * given["weight"][0].numel()
+    if call.kind.startswith("conv"):
+        return result.numel() // 2 * given["weight"][0].numel()
     return 0
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from helpers.receptive_field.geometry import box_of
+from helpers.receptive_field.extents import box_of
 from helpers.runtime.markdown import markdown_table
 
 
@@ -19,7 +19,7 @@ def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
     for row in rows:
         shapes = [_by(*shape[1:], shape[0]) for shape in (row.input_shape, row.output_shape)]
         numbers = [f"{getattr(row, name):,}" for name in columns.values()]
-        lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _by(*row.jump), *numbers])
+        lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _jump(row), *numbers])
     totals = [f"{sum(getattr(row, name) for row in rows):,} {title.lower()}" for title, name in columns.items()]
     notes = [f"Note: {note}" for note in (*_outgrown(rows), *_said(rows), *_missed(rows))]
     return "\n\n".join([markdown_table(head, lines, num_left=2), f"Total: {', '.join(totals)}", *notes])
@@ -50,7 +50,7 @@ def _missed(rows: Sequence) -> list[str]:
     """Tell what of the image the last layer misses, and how much the last map's central unit sees."""
     image, last, notes = rows[0].input_shape[1:], rows[-1], []
     everything = tuple((0, n - 1) for n in image)
-    seen = box_of(last.reach.flatten(1).amax(1))
+    seen = box_of(last.extents.flatten(1).amax(1))
     if image and seen and seen != everything:
         (top, bottom), (left, right) = seen
         lines = f"rows {top} to {bottom} and columns {left} to {right}"
@@ -61,6 +61,10 @@ def _missed(rows: Sequence) -> list[str]:
         unit = f"the central unit of {maps[-1].name}, the last layer with a map,"
         notes.append(f"{unit} sees {seen} of {_by(*image)} pixels.")
     return notes
+
+
+def _jump(row) -> str:
+    return "varies" if None in row.jump else _by(*row.jump)
 
 
 def _by(*numbers: int | Fraction) -> str:

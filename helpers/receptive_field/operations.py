@@ -1,48 +1,77 @@
-"""What each operation reads of its input: the table that ``layer_table`` looks up, and a student may extend."""
+"""What each operation reads of its input: the tables that ``layer_table`` looks up, and a student may extend.
 
-from collections.abc import Callable, Sequence
-from math import gcd
+Operations have one name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
+"""
 
 from helpers.receptive_field.calls import Call
-from helpers.receptive_field.geometry import Pattern, Window
 
-# Operations by the one name of nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
+# ---- which of its arguments' values an operation reads ----
+
+# Of the first argument only shape, type and device: what these give does not come from it.
+READ_NO_VALUES = """zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
+    newempty new newtensor newemptystrided"""
+READ_FIRST_VALUES = "typeas viewas reshapeas expandas to resizeas"  # of the other one only shape, type and device
+
+# ---- what each element of the result reads ----
+
 NORMS = "groupnorm layernorm instancenorm rmsnorm"  # their statistics count as constants: own position only
 DROPOUTS = "dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout featuredropout"
-# Each unit reads its own position alone.
-POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to float double half bfloat16 type
-    typeas cpu relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid logsigmoid tanh hardtanh
-    hardsigmoid hardswish hardshrink softshrink tanhshrink threshold softplus softsign abs clamp clampmin exp log log1p
-    neg sign pow sqrt rsqrt square reciprocal sin cos erf round floor maximum minimum add radd sub rsub mul rmul div
-    rdiv truediv rtruediv floordivide remainder lerp addcmul where gt lt ge le eq ne logicaland logicalor logicalnot"""
-# Elements are moved, left out or repeated, none is computed: the operation itself tells where they come from.
-REARRANGING = """flatten unflatten view viewas reshape reshapeas squeeze unsqueeze permute transpose swapaxes swapdims
-    movedim t expand expandas broadcastto repeat repeatinterleave tile chunk split splitwithsizes tensorsplit unbind
-    select narrow getitem indexselect flip roll channelshuffle"""
-REDUCING = "mean sum amax amin max min prod std var norm logsumexp"  # over the dimensions given
-OVER_DIMENSION = "softmax logsoftmax softmin normalize"  # each element reads all along one dimension
-FOLDED = "flatten view reshape squeeze softmax logsoftmax"  # what a table of stages need not show
+# Its own position in each input, broadcast.
+POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to float double half bfloat16 type typeas cpu
+    cuda real requiresgrad relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid expit logsigmoid tanh
+    hardtanh hardsigmoid hardswish hardshrink softshrink tanhshrink threshold softplus softsign abs absolute clamp
+    clampmin clampmax clip exp exp2 expm1 log log1p log2 log10 logit neg negative positive sign sgn pow rpow floatpower
+    sqrt rsqrt square reciprocal sin cos tan asin acos atan arctan sinh cosh asinh acosh atanh sinc erf erfc round floor
+    ceil trunc fix frac nantonum maximum minimum fmax fmin add radd sub rsub subtract mul rmul multiply div rdiv divide
+    truedivide truediv rtruediv floordiv rfloordiv floordivide remainder fmod lerp addcmul addcdiv atan2 hypot logaddexp
+    xlogy where maskedfill gt lt ge le eq ne greater less logicaland logicalor logicalnot logicalxor isnan isinf
+    isfinite and or xor invert tensor astensor asarray deepcopy newtensor"""
+# Elements are moved, left out or repeated, none is computed: the operation itself tells where each comes from.
+MOVING = """flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
+    movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
+    chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
+    indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
+    diagonal tril triu copy fill zero stack hstack vstack dstack pad pixelshuffle pixelunshuffle"""
+CHOOSING = "getitem setitem gather takealongdim indexselect indexcopy indexfill"  # by the values of an index or mask
+REDUCING = """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
+    logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero"""  # over the dimensions given
+# Each element reads all along one dimension.
+OVER_DIMENSION = "softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity gumbelsoftmax"
+CUMULATIVE = "cumsum cumprod cummax cummin logcumsumexp"  # along one dimension, what comes before and itself
+WEIGHTED = "linear matmul rmatmul mm bmm mv addmm addmv baddbmm"  # by constants, along one dimension
+FUSED = "flatten view reshape squeeze softmax logsoftmax"  # what a table of stages need not show
 
 SIGNATURES = {
-    "conv2d": "input weight bias stride padding dilation groups",
-    "convtranspose2d": "input weight bias stride padding output_padding groups dilation",
-    **dict.fromkeys(("maxpool2d", "maxpool2dwithindices"), "input kernel_size stride padding dilation ceil_mode"),
-    "avgpool2d": "input kernel_size stride padding ceil_mode count_include_pad",
-    "lppool2d": "input norm_type kernel_size stride ceil_mode",
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "input weight bias stride padding dilation groups"),
+    **dict.fromkeys(
+        ("convtranspose1d", "convtranspose2d", "convtranspose3d"),
+        "input weight bias stride padding output_padding groups dilation",
+    ),
+    **{
+        f"maxpool{n}d{indices}": "input kernel_size stride padding dilation ceil_mode"
+        for n in (1, 2, 3)
+        for indices in ("", "withindices")
+    },
+    **{f"avgpool{n}d": "input kernel_size stride padding ceil_mode count_include_pad" for n in (1, 2, 3)},
+    **{f"lppool{n}d": "input norm_type kernel_size stride ceil_mode" for n in (1, 2, 3)},
     "interpolate": "input size scale_factor mode align_corners recompute_scale_factor antialias",
     "pixelshuffle": "input upscale_factor",
     "pixelunshuffle": "input downscale_factor",
     "localresponsenorm": "input size",
     "pad": "input pad mode value",
     "linear": "input weight bias",
+    "glu": "input dim",
     "batchnorm": "input running_mean running_var weight bias training",
     "instancenorm": "input running_mean running_var weight bias use_input_stats",
-    "normalize": "input p dim",
     **dict.fromkeys(DROPOUTS.split(), "input p training"),
-    **dict.fromkeys(("softmax", "logsoftmax", "softmin"), "input dim"),
-    **dict.fromkeys(REDUCING.split(), "input dim keepdim"),
-    **dict.fromkeys(("std", "var"), "input dim unbiased keepdim"),
-    "norm": "input p dim keepdim",
+    **dict.fromkeys(("cat", "concat", "concatenate"), "tensors dim"),
+    **dict.fromkeys((*OVER_DIMENSION.split(), *CUMULATIVE.split(), *REDUCING.split()), "input dim keepdim"),
+    **dict.fromkeys(("std", "var", "stdmean", "varmean"), "input dim unbiased keepdim"),
+    **dict.fromkeys(("norm", "linalgnorm", "linalgvectornorm", "quantile"), "input p dim keepdim"),
+    "normalize": "input p dim",
+    "cosinesimilarity": "input other dim",
+    "gumbelsoftmax": "input tau hard eps dim",
+    **dict.fromkeys(("topk", "kthvalue"), "input k dim"),
 }
 
 
@@ -51,86 +80,29 @@ def settings(call: Call) -> dict[str, object]:
     return dict(zip(SIGNATURES.get(call.kind, "input").split(), call.args, strict=False)) | call.kwargs
 
 
-def pair(setting: float | Sequence[float]) -> Sequence[float]:
-    """Return (rows, columns) of a setting that may be given once for both."""
-    return (setting, setting) if isinstance(setting, int | float) else tuple(setting) * (2 // len(setting))
+def factors(call: Call) -> tuple[object, object]:
+    """Return the left and the right one of what a ``call`` of WEIGHTED multiplies."""
+    given = [*call.args, *call.kwargs.values()]
+    if call.kind in ("addmm", "addmv", "baddbmm"):
+        return given[1], given[2]
+    return (given[1], given[0]) if call.kind == "rmatmul" else (given[0], given[1])
 
 
-# ---- windows: given the arguments, the axis (0 for rows), the length of the map and of the output ----
+# ---- what stays unsupported, and why ----
 
-
-def convolution(given: dict, axis: int, length: int, out: int) -> Window:
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, dilation = pair(given.get("stride", 1))[axis], pair(given.get("dilation", 1))[axis]
-    padding = given.get("padding", 0)
-    if isinstance(padding, str):  # valid, or same: the smaller half before the first position
-        padding = (kernel_size - 1) * dilation // 2 if padding == "same" else 0
-    return Window(kernel_size, stride, pair(padding)[axis], dilation)
-
-
-def pooling(given: dict, axis: int, length: int, out: int) -> Window:
-    setting = lambda name, usual: pair(given.get(name) or usual)[axis]  # noqa: E731
-    kernel_size = setting("kernel_size", None)
-    return Window(kernel_size, setting("stride", kernel_size), setting("padding", 0), setting("dilation", 1))
-
-
-def adaptive(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
-    """Parts of the map, which overlap by a row where they cannot be equal."""
-    if length % out == 0:
-        return Window(length // out, length // out if out > 1 else 1)
-    parts = gcd(length, out)
-    reads = [range(i * length // out, -(-(i + 1) * length // out)) for i in range(out // parts)]
-    return Pattern(reads, length // parts)
-
-
-def transposed(given: dict, axis: int, length: int, out: int) -> Pattern:
-    """Input i writes to the outputs ``i * stride - padding + k * dilation``: the same, seen from the output."""
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, padding, dilation = (
-        pair(given.get(name, usual))[axis] for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))
-    )
-    places = [[unit + padding - k * dilation for k in reversed(range(kernel_size))] for unit in range(stride)]
-    return Pattern([[place // stride for place in row if place % stride == 0] for row in places], 1)
-
-
-def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
-    """Nearest: unit i reads position ``i * length // out``; linear: the two that its centre lies between."""
-    mode, corners = given.get("mode", "nearest"), given.get("align_corners")
-    factor = given.get("scale_factor")
-    if given.get("antialias") or mode not in ("nearest", "nearest-exact", "bilinear", "area"):
-        raise ValueError(f"mode {mode!r} with its antialias={given.get('antialias')} has no rule")
-    if factor is not None and not given.get("recompute_scale_factor") and pair(factor)[axis] * length != out:
-        raise ValueError(f"a scale factor of {factor} does not fit a side of {length}")
-    if mode == "area":
-        return adaptive(given, axis, length, out)
-    if length == out:
-        return Window(1)
-    if mode != "bilinear":
-        half = mode == "nearest-exact"
-        reads = [[(2 * i + half) * length // (2 * out)] for i in range(out // gcd(length, out))]
-        return Pattern(reads, length // gcd(length, out))
-    if corners:  # from corner to corner
-        steps, parts = length - 1, max(out - 1, 1)
-        if any(int(i * (steps / parts)) != i * steps // parts for i in range(out)):
-            raise ValueError("rounding decides which positions it reads")
-        first = [i * steps // parts for i in range(parts // gcd(steps, parts))]
-        return Pattern([[i, i + 1] for i in first], steps // gcd(steps, parts), linear=True)
-    first = [((2 * i + 1) * length - out) // (2 * out) for i in range(out // gcd(length, out))]
-    return Pattern([[i, i + 1] for i in first], length // gcd(length, out), linear=True)
-
-
-def padding(given: dict, axis: int, length: int, out: int) -> Window:
-    sides = [*given["pad"], 0, 0, 0, 0]  # left, right, top, bottom
-    return Window(1, padding=sides[2 - 2 * axis])
-
-
-WINDOWS: dict[str, Callable[[dict, int, int, int], Window | Pattern]] = {
-    "conv2d": convolution,
-    "convtranspose2d": transposed,
-    **dict.fromkeys(("maxpool2d", "maxpool2dwithindices", "avgpool2d", "lppool2d"), pooling),
-    **dict.fromkeys(("adaptiveavgpool2d", "adaptivemaxpool2d"), adaptive),
-    "interpolate": upsampling,
-    "pad": padding,
-    "pixelshuffle": lambda given, axis, length, out: Pattern([[0]] * given["upscale_factor"], 1),
-    "pixelunshuffle": lambda given, axis, length, out: Window(given["downscale_factor"], given["downscale_factor"]),
+BEFORE_IT = "make a table of the layers before it, as a network of their own"
+ATTENTION = (
+    "its weights come from the image, as in attention, so that its units may read any other and no window tells which; "
+    f"{BEFORE_IT}"
+)
+RECURRENT = f"it is recurrent: what it gives for one step depends on the steps before; {BEFORE_IT}"
+PLACES = f"which positions it reads depends on the values of the image; {BEFORE_IT}"
+GRID = f"where it samples its input is told by a grid, not by a window; {BEFORE_IT}"
+EVERYTHING = f"each of its values reads the whole map, so that no window tells what its units read; {BEFORE_IT}"
+UNSUPPORTED = {  # why, by kind
+    **dict.fromkeys(("nativemultiheadattention", "multiheadattentionforward", "scaleddotproductattention"), ATTENTION),
+    **dict.fromkeys(("lstm", "gru", "rnntanh", "rnnrelu", "lstmcell", "grucell", "rnntanhcell"), RECURRENT),
+    **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), PLACES),
+    **dict.fromkeys(("gridsample", "gridsampler", "affinegrid"), GRID),
+    **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), EVERYTHING),
 }

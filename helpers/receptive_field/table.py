@@ -12,22 +12,32 @@ from torch import Tensor, nn
 
 from helpers.receptive_field.calls import Call, Step
 from helpers.receptive_field.describe import describe, multiply_adds, remark
-from helpers.receptive_field.geometry import Box, Pair, at, box_of
-from helpers.receptive_field.operations import FOLDED, POINTWISE
+from helpers.receptive_field.extents import at, box_of
+from helpers.receptive_field.geometry import Box, Pair
+from helpers.receptive_field.operations import FUSED, POINTWISE
 from helpers.receptive_field.perturbation import reaches, search
 from helpers.receptive_field.rules import see
-from helpers.receptive_field.sight import Sight, image
+from helpers.receptive_field.state import FieldState, image, rewritten
 from helpers.receptive_field.tracing import Tracer
-from helpers.runtime.looking import copy_of
+from helpers.runtime.looking import copy_of, initialise
+
+VARIES = (
+    "the jump of {} varies: neighbouring units are not all equally far apart, so that its receptive field is the most "
+    "of the image that one of them sees."
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One operation. Shapes are ``(channels, height, width)`` or ``(features,)``, pairs (height, width), in pixels.
+    """One operation. Shapes are ``(channels, height, width)`` or ``(features,)``; pairs are (height, width), in pixels.
 
-    In theory unit ``(i, j)`` sees ``receptive_field`` pixels from ``start + (i, j) * jump`` on, padding and holes
-    included; ``box`` tells what it really sees. A vector is one unit. After an upsampling neighbours may see the same:
-    ``jump`` is then the mean, a fraction maybe, ``receptive_field`` the most that a unit sees.
+    In theory unit ``(i, j)`` sees ``receptive_field`` pixels from ``start + (i, j) * jump`` on, those that lie in
+    padding or in the holes of a dilation included; ``box`` tells which it really sees. A vector is one unit.
+
+    ``jump`` is 0 where all units see the same, as after squeeze-and-excitation. After an upsampling several units may
+    see the same: it is the mean, maybe a fraction, and ``receptive_field`` the most that a unit sees. It is None where
+    neighbours are not equally far apart, as where an upsampling from corner to corner meets a skip connection;
+    ``receptive_field`` is then the most of the image that a unit sees.
     """
 
     name: str
@@ -35,69 +45,62 @@ class Row:
     input_shape: tuple[int, ...]  # of the first one where branches meet
     output_shape: tuple[int, ...]
     receptive_field: Pair
-    jump: tuple[int | Fraction, int | Fraction]  # 0 where all units see the same, as after squeeze-and-excitation
+    jump: tuple[int | Fraction | None, int | Fraction | None]
     start: Pair
-    params: int  # without those that a row above uses, too
-    multiply_adds: int  # for one image, in convolutions and linear layers
-    folds: bool  # acts on each position of the row above, alone: a stage need not show it
-    # (4, h, w): last row, last column, minus first row, minus first column of the pixels that influence each unit,
-    # -inf if none do. So the union of what units see is a maximum.
-    reach: Tensor = field(repr=False, compare=False)
+    params: int  # those that no row above uses
+    multiply_adds: int  # for one image, in convolutions, linear layers and products with a matrix
+    fused: bool  # into the layer above: it acts on each unit of that row alone, and on no other row
+    # Last row, last column, minus first row, minus first column of the pixels that influence each unit, (4, h, w).
+    extents: Tensor = field(repr=False, compare=False)
     modules: dict[str, str] = field(default_factory=dict, repr=False)  # names and classes around it, outermost first
     notes: tuple[tuple[str, str], ...] = ()  # (sentence with a gap for names, name)
 
     def box(self, unit: Pair | None = None) -> Box | None:
-        """Return what ``unit`` (row, column; the central one) sees of the image; None where only padding."""
-        return box_of(at(self.reach, unit))
+        """Return the box of the image that ``unit``, (row, column), sees, by default the central one.
 
-
-def slide(
-    receptive_field: int, jump: int, start: int, kernel_size: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> tuple[int, int, int]:
-    """Return receptive field, jump and start after a window has slid over a map that has the given ones.
-
-    All along one axis: ``receptive_field`` pixels are seen by a unit, ``jump`` lie between two neighbours, ``start`` is
-    the first one that the first unit sees. Araujo, Norris and Sim, "Computing Receptive Fields of CNNs", Distill 2019.
-    """
-    receptive_field = receptive_field + (kernel_size - 1) * dilation * jump
-    start = start - padding * jump
-    jump = jump * stride
-    return receptive_field, jump, start
+        It is None for a unit that sees nothing but padding.
+        """
+        return box_of(at(self.extents, unit))
 
 
 def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> list[Row]:
     """Return a row for each operation on an image of ``input_size`` (channels, height, width), as executed.
 
-    ``model`` stays as it is: a copy without hooks, in evaluation mode, is run on two images. Layers are named by their
-    path, functions by what torch calls them, a second use is ``path (2)``. What gives neither a map nor a vector has no
-    row: its parameters count in the next one. Raises ``ValueError`` for a layer that cannot take its input or cannot be
-    followed.
+    ``model`` stays as it is: a copy without hooks, in evaluation mode, is run on two images. A layer is named by its
+    path, a function as torch calls it; a second use is ``path (2)``. What gives neither a map nor a vector for each
+    image has no row: its parameters count in the next one. Raises ``ValueError`` for an operation that cannot take its
+    input, or that is not supported.
     """
-    input_size, network = _checked(input_size), _network(model, torch.float32)
+    network = _network(model, _checked(input_size), torch.float32)
     uncounted = {path: parameter.numel() for path, parameter in network.named_parameters()}
     rows, waiting, above = [], [], None
 
-    def on_call(call: Call) -> list[Sight]:
+    def on_call(call: Call) -> list[FieldState]:
         call.result = call.run()
-        return see(call, [tracer.seen[source] for source in call.sources], slide) if call.outputs() else []
+        return see(call, [tracer.seen[source] for source in call.sources]) if call.outputs() else []
 
     def on_step(step: Step) -> bool:
         nonlocal above
         waiting.append(step)
-        sight = tracer.seen[step.output]
-        if step.output.ndim != 2 and not sight.is_map:  # but what reads it may be one
+        state = tracer.seen[step.output]
+        if not state.has_images_first or not (state.is_map or step.output.ndim == 2):
             return False
         params = sum(uncounted.pop(path) for path in step.params & uncounted.keys())
-        rows.append(_row(waiting, sight, params, all(source is above for source in step.sources)))
+        rows.append(_row(waiting, state, params, all(source is above for source in step.sources)))
         waiting.clear()
         above = step.output
         return True
 
-    tracer = Tracer(network, on_call, on_step)
-    tracer.follow(torch.ones(2, *input_size), image(*input_size))  # two images: one might be squeezed away
-    if not rows or tracer.reached & uncounted.keys():
-        name = waiting[-1].name if waiting else type(model).__name__
-        raise ValueError(f"{name} cannot be followed: its output is neither a map nor a vector for each image")
+    tracer = Tracer(network, on_call, on_step, rewritten)
+    tracer.follow(torch.ones(2, *input_size), image(2, *input_size))  # two images: one might be squeezed away
+    if not rows or tracer.reached & uncounted.keys():  # what comes last has no row: it is taken for a vector
+        if not waiting:
+            raise ValueError(f"{type(model).__name__} cannot be followed: none of its operations reads the image")
+        state = tracer.seen[waiting[-1].output]
+        if not state.has_images_first:
+            raise ValueError(f"{waiting[-1].name} cannot be followed: its output is not a tensor for each image")
+        params = sum(uncounted.pop(path) for path in waiting[-1].params & uncounted.keys())
+        rows.append(_row(waiting, state, params, False))
     if uncounted:
         rows[-1] = replace(rows[-1], notes=(*rows[-1].notes, (_unreached(uncounted), "")))
     return rows
@@ -112,54 +115,59 @@ def _unreached(uncounted: dict[str, int]) -> str:
     return f"{modules.total():,} more parameters are reached by no image: {listed}."
 
 
-def _row(steps: Sequence[Step], sight: Sight, params: int, alone: bool) -> Row:
+def _row(steps: Sequence[Step], state: FieldState, params: int, alone: bool) -> Row:
     """Return the row of the last of ``steps``, the others having none; ``alone``: it reads the row above alone."""
     step, calls = steps[-1], [call for step in steps for call in step.calls]
-    rows, columns = sight.fields if sight.is_map else sight.whole()
-    reach = sight.reach.amax(1)
+    rows, columns = state.described()
+    extents = state.seen[:, 0].amax(1)  # of the first image, over its channels
+    notes = []
+    for s in steps:
+        sentences = dict.fromkeys(remark(call) for call in s.calls)
+        notes += [(sentence, s.name) for sentence in sentences if sentence]
+    if state.is_map and None in (rows[1], columns[1]):
+        notes.append((VARIES, step.name))
     return Row(
         name=step.name,
         operation=describe(step),
         input_shape=tuple(steps[0].sources[0].shape[1:]),
         output_shape=tuple(step.output.shape[1:]),
-        receptive_field=(rows.receptive_field, columns.receptive_field),
-        jump=(rows.jump, columns.jump),
-        start=(rows.start, columns.start),
+        receptive_field=(rows[0], columns[0]),
+        jump=(rows[1], columns[1]),
+        start=(rows[2], columns[2]),
         params=params,
         multiply_adds=sum(map(multiply_adds, calls)),
-        folds=alone and {call.kind for call in calls} <= set(f"{FOLDED} {POINTWISE}".split()),
-        reach=reach if sight.is_map else reach[:, None, None],
+        fused=alone and {call.kind for call in calls} <= set(f"{FUSED} {POINTWISE}".split()),
+        extents=extents if state.is_map else extents[:, None, None],
         modules=step.modules,
-        notes=tuple((sentence, s.name) for s in steps for sentence in dict.fromkeys(map(remark, s.calls)) if sentence),
+        notes=tuple(notes),
     )
 
 
 def measured_receptive_field(
     model: nn.Module, layer: str, unit: Pair | None = None, input_size: Sequence[int] = (1, 28, 28)
 ) -> Box | None:
-    """Return the box that ``layer_table``'s row ``layer`` should have for ``unit``, found by perturbation.
+    """Return the box that ``box`` of ``layer_table``'s row ``layer`` should give for ``unit``, found by perturbation.
 
-    It is None where no pixel reaches the unit.
-
-    Each of many images has NaN in some of its rows or columns, and ones elsewhere; where that reaches the unit, some
-    fewer are tried. What reads a NaN becomes NaN: no ReLU, max pooling or zero weight hides it. In float64 no fast
-    convolution, which would mix positions, is at work. Raises ``ValueError`` where there is no such layer or unit, for
-    a model that cannot take ``input_size``, and for an operation that hides NaN or mixes images.
+    It is None where no pixel reaches the unit. Each of many images has NaN in some of its rows or columns and ones
+    elsewhere; where that reaches the unit, fewer of these lines are tried. Whatever reads a NaN becomes NaN: no ReLU,
+    max pooling or zero weight hides it. It is run in float64, for which torch has no fast convolution that would mix
+    positions. Raises ``ValueError`` where there is no such layer or unit, for a model that cannot take ``input_size``,
+    and for an operation that hides NaN or mixes images.
     """
     _, *sides = _checked(input_size)
-    network = _network(model, torch.float64)
+    network = _network(model, input_size, torch.float64)
     return search(sides, prod(input_size), lambda spots: reaches(network, layer, unit, input_size, spots))
 
 
 def stages(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that change what is seen, with the parameters of those that fold into them.
+    """Return the rows that change what is seen; what is fused into them adds its parameters to theirs.
 
-    Parameters do not fold into what has none: a batch norm after a pooling is a stage. A stage has the name of the
-    module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
+    A layer with parameters is not fused into one without: a batch norm after a pooling is a stage of its own. A stage
+    has the name of the module around it if it is the only one there: ``conv1`` instead of ``conv1.0``.
     """
     heads: list[Row] = []
     for row in rows:
-        if heads and row.folds and (heads[-1].params or not row.params):
+        if heads and row.fused and (heads[-1].params or not row.params):
             heads[-1] = _sum([heads[-1], row])
         else:
             heads.append(row)
@@ -168,15 +176,19 @@ def stages(rows: Sequence[Row]) -> list[Row]:
 
 
 def blocks(rows: Sequence[Row], depth: int = 1) -> list[Row]:
-    """Return a row for each module that is called at most ``depth`` modules deep, with what its last operation sees."""
+    """Return a row for each group of neighbouring ``rows`` inside the same module, ``depth`` names deep.
+
+    Of ResNet-18, depth 1 has ``layer1``, depth 2 ``layer1.0`` and ``layer1.1``. A block sees what its last row sees.
+    """
     result = []
     for name, group in groupby(rows, lambda row: [*row.modules, row.name][:depth][-1]):
-        first, *others = inside = list(group)
-        if others:
-            block = inside[-1].modules.get(name, first.operation)
-            shape = {"input_shape": first.input_shape, "folds": False, "name": name, "operation": block}
-            inside = [replace(_sum(inside[::-1]), **shape)]
-        result += inside
+        inside = list(group)
+        if len(inside) == 1:
+            result += inside
+            continue
+        block = _sum(inside[::-1])
+        operation = inside[-1].modules.get(name, inside[0].operation)
+        result.append(replace(block, name=name, operation=operation, input_shape=inside[0].input_shape, fused=False))
     return result
 
 
@@ -189,9 +201,15 @@ def _sum(rows: Sequence[Row]) -> Row:
 
 
 @torch.inference_mode(False)
-def _network(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _network(model: nn.Module, input_size: Sequence[int], dtype: torch.dtype) -> nn.Module:
     """Return a copy of ``model`` that can be run on the CPU in ``dtype``, in evaluation mode."""
-    return copy_of(model).requires_grad_(False).cpu().to(dtype).eval()
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            name = path or type(model).__name__
+            raise ValueError(f"{name} is compiled by torch.jit, which hides its operations: give what it was made of")
+    network = copy_of(model).cpu().eval()  # on the CPU first: a device may lack the type
+    initialise(network, torch.zeros(2, *input_size))
+    return network.to(dtype).requires_grad_(False)
 
 
 def _checked(input_size: Sequence[int]) -> Sequence[int]:

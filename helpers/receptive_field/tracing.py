@@ -10,32 +10,48 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from helpers.receptive_field.calls import Call, Refusal, Step, is_layer, tensors_in
-from helpers.runtime.looking import first_line
+from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, is_layer
+from helpers.receptive_field.operations import READ_FIRST_VALUES, READ_NO_VALUES
+from helpers.runtime.looking import first_line, tensors_in
 
+NO_VALUES, FIRST_VALUES = set(READ_NO_VALUES.split()), set(READ_FIRST_VALUES.split())
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
 READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")
+
+DECIDE = "decide by its shape, or make a table of either branch"
+WAYS = "none of torch's functions: use these all the way"
 
 
 class Tracer(TorchFunctionMode):
     """While it is active, ``on_call`` is asked what the outputs of each call see, ``on_step`` told each step.
 
-    ``on_call`` runs the call, sets its ``result``, and returns a value to keep for each of its ``outputs``, which
-    ``seen`` then has. ``on_step`` returns whether the step has a row; if not, its parameters go to what reads it.
+    ``on_call`` runs the call, sets its ``result``, and returns a state for each of its ``outputs``, which ``seen`` then
+    has. ``on_step`` returns whether the step has a row; if not, its parameters go to what reads it. ``on_write`` is
+    given a tensor, its state, a tensor that shares its memory and was written to, and the state of this one; it returns
+    the new state of the first.
     """
 
-    def __init__(self, network: nn.Module, on_call: Callable[[Call], list], on_step: Callable[[Step], bool]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        on_call: Callable[[Call], list],
+        on_step: Callable[[Step], bool],
+        on_write: Callable[[Tensor, object, Tensor, object], object],
+    ) -> None:
         super().__init__()
-        self.network, self.on_call, self.on_step = network, on_call, on_step
+        self.network, self.on_call, self.on_step, self.on_write = network, on_call, on_step, on_write
         self.names, self.modules, self.leaf = Counter(), {}, None
-        self.seen = WeakIdKeyDictionary()  # what comes from the images, with the values kept
+        self.seen = WeakIdKeyDictionary()  # what comes from the images, with its state
         self.carried = WeakIdKeyDictionary()  # what parameters have acted on, with their paths
+        self.constants = WeakIdKeyDictionary()  # tensors that are known not to come from the images
         self.reached: set[str] = set()  # paths of parameters that have acted on an image
+        self.paths = dict(network.named_parameters()).keys()  # each parameter once
         for path, parameter in network.named_parameters():
             self.carried[parameter] = {path}
+        self.constants.update((tensor, True) for tensor in (*network.parameters(), *network.buffers()))
 
-    def follow(self, images: Tensor, sees: object) -> None:
-        """Run the network on ``images``, for which ``sees`` is kept."""
+    def follow(self, images: Tensor, state: object) -> None:
+        """Run the network on ``images``, which are in ``state``."""
         hooks = []
         for path, module in self.network.named_modules():
             hooks.append(module.register_forward_pre_hook(self._enter(path), with_kwargs=True))
@@ -43,14 +59,14 @@ class Tracer(TorchFunctionMode):
         try:
             with _apart(images.dtype):
                 images = images.clone().requires_grad_() * 1  # so that all that comes from them has a gradient
-                self.seen[images] = sees
+                self.seen[images] = state
                 with self:
                     self.network(images)
-        except Refusal:
+        except UnsupportedOperation:
             raise
         except Exception as error:
             why = f"cannot be followed by running it (check input_size): {first_line(error)}"
-            raise Refusal(f"{self.leaf.name if self.leaf else self._place()} {why}") from error
+            raise UnsupportedOperation(f"{self.leaf.name if self.leaf else self._place()} {why}") from error
         finally:
             for hook in hooks:
                 hook.remove()
@@ -60,24 +76,38 @@ class Tracer(TorchFunctionMode):
     ) -> object:
         name = function.__self__.__name__ if function.__name__ == "__get__" else function.__name__
         name = name.strip("_") if name.startswith("__") else name
-        inputs = tensors_in((args, kwargs))
-        call = Call(name, function, args, kwargs or {}, [x for x in inputs if x in self.seen], self._label(name))
+        call = Call(name, function, args, kwargs or {}, [], self._label(name))
+        inputs = _values_read(call)
+        call.sources = [tensor for tensor in inputs if tensor in self.seen]
+        self._check(call, inputs)
         if not call.sources:
             call.result = call.run()
             self._carry(call, inputs)
             return call.result
-        self._check(call, inputs)
+        before = self.seen.get(call.args[0]) if call.in_place else None
         try:
-            kept = self.on_call(call)
-        except Refusal:
+            states = self.on_call(call)
+        except UnsupportedOperation:
             raise
         except Exception as error:
-            raise Refusal(f"{call.label} cannot take its input (check input_size): {first_line(error)}") from error
-        if kept:  # tensors, not a size
-            self.seen.update(zip(call.outputs(), kept, strict=True))
+            why = f"cannot take its input (check input_size): {first_line(error)}"
+            raise UnsupportedOperation(f"{call.label} {why}") from error
+        if states:  # tensors, not a size
+            self.seen.update(zip(call.outputs(), states, strict=True))
             self.reached |= self._carry(call, inputs)
+            if call.in_place and self.seen[call.args[0]] is not before:
+                self._write(call.args[0])
             self._count(call)
         return call.result
+
+    def _write(self, part: Tensor) -> None:
+        """Tell all that shares memory with ``part`` that it has changed, and the tensor that it is a view of."""
+        sharing = [tensor for tensor in self.seen if tensor is not part and _share_memory(tensor, part)]
+        if part._base is not None and part._base not in self.seen:
+            sharing.append(part._base)
+        for tensor in sharing:
+            self.seen[tensor] = self.on_write(tensor, self.seen.get(tensor), part, self.seen[part])
+            self.carried[tensor] = self.carried.get(tensor, set()) | self.carried.get(part, set())
 
     def _count(self, call: Call) -> None:
         """Make a step of ``call``, of each of its outputs where it splits a map; or leave it to the layer around it."""
@@ -107,17 +137,13 @@ class Tracer(TorchFunctionMode):
     def _check(self, call: Call, inputs: list[Tensor]) -> None:
         """Refuse what would be followed wrongly, and note what needs a remark."""
         refused = f"{call.label} cannot be followed:"
-        if call.function.__name__ in READS_VALUES:
-            raise Refusal(f"{refused} the forward pass decides by the values of the image")
-        if any(tensor.grad_fn and tensor not in self.seen for tensor in inputs):
-            raise Refusal(f"{refused} it reads what has come from the image by unknown ways")
-        if call.name == "setitem":
-            raise Refusal(f"{refused} it assigns to a part of a map")
-        target = call.args[0] if call.args else None
-        if call.name.endswith("_") and (len(call.sources) > 1 or target not in self.seen):
-            place = target.untyped_storage().data_ptr()
-            if any(other is not target and other.untyped_storage().data_ptr() == place for other in self.seen):
-                raise Refusal(f"{refused} it changes in place what another tensor shares")
+        if call.sources and call.function.__name__ in READS_VALUES:
+            raise UnsupportedOperation(f"{refused} the forward pass decides by the values of the image: {DECIDE}")
+        for tensor in inputs:
+            if tensor not in self.seen and tensor not in self.constants:
+                if tensor.grad_fn or any(_share_memory(tensor, other) for other in self.seen):
+                    raise UnsupportedOperation(f"{refused} it reads what comes from the image, but by {WAYS}")
+                self.constants[tensor] = True
         call.makes_parameters = any(isinstance(x, nn.Parameter) and x not in self.carried for x in inputs)
 
     def _label(self, name: str) -> str:
@@ -147,7 +173,7 @@ class Tracer(TorchFunctionMode):
             if self.leaf and self.leaf.layer is module:
                 step, self.leaf = self.leaf, None
                 step.output = next(iter(tensors_in(output)), None)
-                step.params |= {name for name, _ in self.network.named_parameters() if name.startswith(f"{path}.")}
+                step.params |= {f"{path}.{name}" for name, _ in module.named_parameters()} & self.paths
                 self.reached |= step.params if step.output in self.seen else set()
                 self._finish(step)
             elif path and not self.leaf:
@@ -156,10 +182,28 @@ class Tracer(TorchFunctionMode):
         return leave
 
 
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    try:
+        return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # it has no memory of its own, as inside vmap: it may be any
+        return True
+
+
+def _values_read(call: Call) -> list[Tensor]:
+    """Return the tensors whose values ``call`` reads: others give only their shape or type."""
+    if call.kind in NO_VALUES:
+        return tensors_in((call.args[1:], {name: value for name, value in call.kwargs.items() if name != "input"}))
+    if call.kind in FIRST_VALUES:
+        return tensors_in(call.args[:1])
+    return tensors_in((call.args, call.kwargs))
+
+
 @contextlib.contextmanager
 def _apart(dtype: torch.dtype) -> Iterator[None]:
-    """Leave random state, gradient mode and output as they are; keep nothing for a backward pass; make new tensors of
-    ``dtype``."""
+    """Leave no trace of what runs in the block, print nothing, keep nothing for a backward pass.
+
+    New tensors are of ``dtype``, and what is computed from the images has a gradient.
+    """
     usual = torch.get_default_dtype()
     nothing = torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda kept: kept)
     with (

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
+from torch.utils._pytree import tree_leaves
 
 Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 
@@ -14,31 +16,46 @@ Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 def copy_of(model: nn.Module) -> nn.Module:
     """Return a copy of ``model`` in its mode and on its device, without the hooks of its user.
 
-    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks that compute a weight stay.
+    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks, which compute a weight or
+    give a lazy layer its parameters, stay.
     Raises ``ValueError`` for a model that cannot be copied.
     """
     model = _unwrapped(model)
     tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
-    computed = {id(value): value.detach().clone() for value in tensors if not value.is_leaf}  # by weight_norm
+    copied = {id(value): value.detach().clone() for value in tensors if not value.is_leaf}  # computed by weight_norm
+    for buffer in filter(is_lazy, model.buffers()):
+        copied[id(buffer)] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)
     try:
-        duplicate = copy.deepcopy(model, computed)
+        duplicate = copy.deepcopy(model, copied)
     except Exception as error:
         raise ValueError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from error
     for module in duplicate.modules():
         for hooks in (module._forward_hooks, module._backward_hooks, module._backward_pre_hooks):
             hooks.clear()
         for key, hook in list(module._forward_pre_hooks.items()):
-            if not type(hook).__module__.startswith("torch.nn.utils"):
+            if not str(hook.__module__).startswith("torch.nn."):
                 del module._forward_pre_hooks[key]
         for name, child in module.named_children():
             setattr(module, name, _unwrapped(child))
     return duplicate
 
 
+def initialise(model: nn.Module, *inputs: Tensor) -> None:
+    """Run ``model`` once if it has lazy layers, which get their parameters so."""
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        with torch.no_grad():
+            model(*inputs)
+
+
 def _unwrapped(module: nn.Module) -> nn.Module:
     while isinstance(module, Wrapper) or hasattr(module, "_orig_mod"):
         module = module.module if isinstance(module, Wrapper) else module._orig_mod
     return module
+
+
+def tensors_in(values: object) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dictionaries."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def first_line(error: Exception) -> str:
