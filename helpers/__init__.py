@@ -8,7 +8,7 @@ In the order of the notebook's sections:
 6. What goes wrong without batch norm: ``inspection``
 7. Training: ``recipe`` for the settings, ``training`` for step, epoch, evaluation and run
 8. and 9. Inside the trained network, and its errors: ``inspection``
-11. Digits that it was not made for: ``inspection``; your own: ``prediction``; a page to draw on: ``page``
+11. Digits that it was not made for: ``inspection``; your own: ``photographs``; a page to draw on: ``page``
 
 ``plots`` has the figures of all of them, ``exercises`` checks the reader's answers.
 

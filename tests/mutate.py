@@ -40,7 +40,7 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/exercises": "exercises grading",
     "helpers/plots": "plots exercises",
     "helpers/page": "page",
-    "helpers/prediction.py": "prediction script",
+    "helpers/photographs": "photographs script",
     "helpers/recipe.py": "training script survival study",
     "helpers/summary.py": "summary script",
     "helpers/training.py": "training survival script inspection threads",

@@ -1,28 +1,22 @@
 """Digits on a picture, cut out and brought to the form of MNIST's."""
 
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.photographs.grouping import MOST_PIECES, WIDE, pieces_of
-from helpers.photographs.ink import INK, contrast_with_paper, thickened
-from helpers.photographs.marks import marks_of
+from helpers.photographs.grouping import MOST_PIECES, WIDE, Mark, pieces_of, touch
+from helpers.photographs.ink import INK, Contrast, contrast_with_paper, thickened
+from helpers.photographs.marks import marks_of, number_of_marks
 from helpers.photographs.noise import averaged, without_specks
+from helpers.photographs.pictures import FULL_SIDE, levels_of, reduced
 
 SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
-FULL_SIDE = 2400  # pixels: what is kept of a huge photograph
 WORKING_SIDE = 800  # pixels: larger pictures are reduced, a digit of a fortieth of that is still whole
-T = Image.Transpose
-TURNS = {  # by the value of EXIF's tag "Orientation"
-    2: T.FLIP_LEFT_RIGHT, 3: T.ROTATE_180, 4: T.FLIP_TOP_BOTTOM, 5: T.TRANSPOSE,
-    6: T.ROTATE_270, 7: T.TRANSVERSE, 8: T.ROTATE_90,
-}  # fmt: skip
+MOST_DIGITS = 250  # on a picture: more are a sheet to be cut into parts
 
 
 @dataclass(frozen=True)
@@ -33,83 +27,20 @@ class Digit:
     ink: Tensor
 
 
-def read_picture(path: str | Path) -> Image.Image:
-    """Open a picture of any kind that Pillow reads, upright as its camera says, and reduced where it is huge.
-
-    Raises ``OSError`` with the remedy where it cannot be read.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
-            file.draft(None, (FULL_SIDE, FULL_SIDE))  # a JPEG is reduced while it is decoded
-            file.load()
-            return upright(reduced(file, FULL_SIDE), file)
-    except UnidentifiedImageError:
-        raise OSError(f"{path} is no picture: give a PNG, JPEG or another format that Pillow reads") from None
-    except Exception as error:  # of any class, as said above
-        reason = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
-        raise OSError(f"{path} cannot be read ({reason}): give another picture") from error
-
-
-def upright(picture: Image.Image, file: Image.Image) -> Image.Image:
-    """Return ``picture`` turned as the orientation in ``file`` says, where that can be read."""
-    try:
-        turn = TURNS.get(file.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # broken data say nothing; Pillow's parsers raise whatever the bytes lead to
-        turn = None
-    return picture.copy() if turn is None else picture.transpose(turn)
-
-
-def reduced(picture: Image.Image, side: int) -> Image.Image:
-    """Return ``picture`` averaged down by a whole factor, so that its longer side is ``side`` pixels or less."""
-    factor = -(-max(picture.size) // side)
-    if factor == 1:
-        return picture
-    averages = {"1": "L", "P": "RGBA", "PA": "RGBA"}  # the modes that Pillow averages in for those that it cannot
-    mode = averages.get(picture.mode, "I" if picture.mode.startswith("I;") else picture.mode)
-    return picture.convert(mode).reduce(factor)
-
-
-def levels_of(picture: Image.Image) -> np.ndarray:
-    """Return the colours of ``picture`` as ``(3, H, W)`` floats, 0 black to 1 white, with all bits that it has."""
-    if picture.mode[0] in "IF":
-        grey = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-        white = next((white for white in (1, 255, 65535) if grey.max() <= white), grey.max())
-        return np.broadcast_to(grey / white, (3, *grey.shape))
-    colours = np.asarray(picture.convert("RGBA"), dtype=np.float32).transpose(2, 0, 1) / 255
-    rgb, alpha = colours[:3], colours[3]
-    if alpha.min() == 1:
-        return rgb
-    tone = (rgb.mean(axis=0) * alpha).sum() / max(alpha.sum(), 1e-6)
-    behind = float(tone > 0.5) if alpha.mean() > 0.5 else float(tone <= 0.5)  # paper goes on; ink is seen
-    return rgb * alpha + behind * (1 - alpha)
-
-
-def thumbnail(picture: Image.Image, side: int = 200) -> Tensor:
-    """Return ``picture`` small, for a figure: ``(H, W, 3)`` from 0 to 1, at most ``side`` pixels high and wide."""
-    return torch.from_numpy(np.ascontiguousarray(levels_of(reduced(picture, side)).transpose(1, 2, 0)))
-
-
 def digits_on(picture: Image.Image) -> list[Digit]:
-    """Return the digits on ``picture`` from left to right. Raises ``ValueError`` where there is none."""
-    size = f"the picture of {picture.width}x{picture.height} pixels"
+    """Return the digits on ``picture``, row by row and each row from left to right.
+
+    Raises ``ValueError`` with the remedy where there is none, or where marks cannot be told apart into digits.
+    """
     levels = averaged(without_specks(levels_of(reduced(picture, FULL_SIDE))), WORKING_SIDE)
-    contrast, grain = contrast_with_paper(levels)
-    groups, labels = marks_of(contrast, grain)
-    if not groups:
-        raise ValueError(f"{size} is blank: give one with a digit")
-    if all(mark.width > WIDE * mark.height for mark in groups):
-        raise ValueError(f"{size} shows no digit but a mark far wider than high: give one with a digit")
-    if all(pieces_of(mark, labels) > MOST_PIECES for mark in groups):
-        raise ValueError(f"{size} shows no digit but many marks apart: give one with a digit")
-    digits = []
-    for mark in groups:
-        own = np.isin(labels, mark.labels)
-        strongest = contrast[own].max()
-        ink = np.where(own & (contrast >= INK * strongest), contrast / strongest, 0).astype(np.float32)
-        digits.append(
-            Digit(centred(torch.from_numpy(thickened(ink[mark.box]))), torch.from_numpy((ink * 255).astype(np.uint8)))
-        )
-    return digits
+    if min(levels.shape[1:]) < 3 or max(levels.shape[1:]) < 5:
+        raise ValueError(f"{named(picture)} is too narrow to show a digit: give a larger one")
+    contrast = contrast_with_paper(levels)
+    marks, labels = marks_of(contrast)
+    fault = fault_of(marks, labels, contrast)
+    if fault:
+        raise ValueError(f"{named(picture)} {fault}")
+    return [cut_out(np.isin(labels, mark.labels), mark, contrast) for mark in marks]
 
 
 def to_mnist(picture: Image.Image) -> Tensor:
@@ -119,9 +50,37 @@ def to_mnist(picture: Image.Image) -> Tensor:
     """
     digits = digits_on(picture)
     if len(digits) > 1:
-        size = f"the picture of {picture.width}x{picture.height} pixels"
-        raise ValueError(f"{size} shows {len(digits)} separate marks: cut out one digit")
+        raise ValueError(f"{named(picture)} shows {len(digits)} separate marks: cut out one digit")
     return digits[0].image
+
+
+def named(picture: Image.Image) -> str:
+    return f"the picture of {picture.width}x{picture.height} pixels"
+
+
+def fault_of(marks: list[Mark], labels: np.ndarray, contrast: Contrast) -> str:
+    """Return why ``marks`` cannot be read as digits, and the remedy; nothing where they can."""
+    scattered = all(pieces_of(mark, labels) > MOST_PIECES for mark in marks)
+    number = number_of_marks(contrast) if scattered else len(marks)
+    if number > MOST_DIGITS:
+        return f"shows {number} marks, more than {MOST_DIGITS}: give a part of it"
+    if not marks:
+        return "is blank: give one with a digit"
+    if all(mark.width > WIDE * mark.height for mark in marks):
+        return "shows no digit but a mark far wider than high: give one with a digit"
+    if scattered:
+        return "shows no digit but many marks apart: give one with a digit"
+    if any(touch(np.isin(labels[mark.box], mark.labels)) for mark in marks):
+        return "shows digits that touch each other: leave a gap between them"
+    return ""
+
+
+def cut_out(own: np.ndarray, mark: Mark, contrast: Contrast) -> Digit:
+    """Return the digit of the pixels ``own`` ``(H, W)``, which lie in the box of ``mark``."""
+    strongest = contrast.values[own].max()
+    ink = np.where(own & (contrast.values >= INK * strongest), contrast.values / strongest, 0).astype(np.float32)
+    image = centred(torch.from_numpy(thickened(ink[mark.box])))
+    return Digit(image, torch.from_numpy((ink * 255).astype(np.uint8)))
 
 
 def centred(ink: Tensor) -> Tensor:

@@ -1,19 +1,38 @@
 """Ink on a picture: contrast with the paper around it, and the strokes that belong together."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
-from helpers.photographs.noise import without_grain
+from helpers.photographs.noise import SMALL, without_grain
 
 INK = 0.25  # of the strongest contrast: what is fainter is paper, not ink
 FAINTEST, FAINTEST_PHOTO = 0.02, 0.1  # of the range from black to white: weaker contrasts are no ink
 NOISE = 5.0  # standard deviations of the paper's grain that ink must stand out by
 WIDEST = 0.25  # of the picture's longer side: no stroke is wider, so what is wider is paper, table or shadow
+BOLD = 0.4  # of the picture's longer side: no stroke of a digit that fills the picture is wider
 TIGHT = 0.25  # of the border: what touches all four sides with less is a digit cut out tightly
 FRAME = 0.75  # of each side: ink that runs along more is a frame or a sheet
+NEAR = 10  # a tenth of the picture's longer side: grey edges of ink reach no further
 EVEN = 0.06  # of the contrast: paper that varies less is one level
 
-Box = tuple[slice, slice]
+
+@dataclass(frozen=True)
+class Contrast:
+    """How far the pixels of a picture stand out of its paper: ``values`` ``(H, W)`` from 0 to 1.
+
+    What is not above ``faintest`` may be grain. ``even`` tells whether the paper is of one level.
+    """
+
+    values: np.ndarray
+    faintest: float
+    even: bool
+
+    @property
+    def clean(self) -> bool:
+        """Tell whether the picture is a drawing or a screenshot: without grain, on even paper."""
+        return self.even and self.faintest == FAINTEST
 
 
 def grey_along_ink(levels: np.ndarray) -> np.ndarray:
@@ -21,11 +40,13 @@ def grey_along_ink(levels: np.ndarray) -> np.ndarray:
 
     So a yellow pen on white is as visible as a black one: its contrast is in blue alone. The weights are the first
     principal component of the differences, scaled to the sum 1 of their magnitudes; grey pictures stay as they are.
+    Weights of both signs can make a grey below 0, of which there is no logarithm: it is raised to start there.
     """
     differences = (np.diff(levels, axis=axis).reshape(3, -1) for axis in (1, 2))
     weights = np.linalg.eigh(sum(step @ step.T for step in differences))[1][:, -1]
     weights = weights * (1 if weights.sum() >= 0 else -1) / np.abs(weights).sum()
-    return np.tensordot(weights.astype(np.float32), levels, 1)
+    grey = np.tensordot(weights.astype(np.float32), levels, 1)
+    return grey - min(grey.min(), 0)
 
 
 def otsu(values: np.ndarray) -> float:
@@ -49,30 +70,61 @@ def wholeness(tone: np.ndarray) -> float:
     return areas.max() / areas.sum()
 
 
-def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
-    """Return the level of a paper that has one, or None where light, table or shadows vary.
+def paper_on(grey: np.ndarray) -> np.ndarray:
+    """Return which pixels of ``grey`` ``(H, W)`` are paper, if they are of two tones.
 
-    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside. That of a
-    digit cut out tightly may slope ``(H, W)``: its strokes are too wide for what an uneven paper is found by.
+    The paper is what the border shows, but for a border that is a frame: all of one tone that is rare inside.
     """
     dark = grey <= otsu(grey)
     ring = np.concatenate(sides(dark)).mean()
     paper = dark if ring > 0.5 else ~dark
-    slim = max(grey.shape) > 4 * min(grey.shape)  # a one, cut out tightly: one piece on the pieces of its paper
-    if slim and TIGHT < ring < 1 - TIGHT:
+    if is_slim(grey) and TIGHT < ring < 1 - TIGHT:
         paper = min(dark, ~dark, key=wholeness)
-    wide = round(max(grey.shape) * WIDEST)
-    if max(ring, 1 - ring) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, wide):
+    if max(ring, 1 - ring) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, WIDEST):
         paper = ~paper
+    return paper
+
+
+def is_slim(grey: np.ndarray) -> bool:
+    """Tell whether a picture is as slim as a one, cut out tightly: that is one piece, on the pieces of its paper."""
+    return max(grey.shape) > 4 * min(grey.shape)
+
+
+def shows_more_than_ink(ink: np.ndarray) -> bool:
+    """Tell whether the tone ``ink`` ``(H, W)`` holds a sheet or a shadow, and is no digit cut out tightly.
+
+    A digit that runs into the border is seen from near, and its strokes may be wide. But a shadow lies in a corner.
+    """
+    top, bottom, left, right = (bool(side.any()) for side in sides(ink))
+    across = (top and bottom) or (left and right)
+    border = np.concatenate(sides(ink)).mean()
+    if across and (is_slim(ink) or min(border, 1 - border) < TIGHT):
+        return False
+    in_a_corner = ink[:: len(ink) - 1, :: len(ink[0]) - 1].any()
+    near = across or (not in_a_corner and (top or bottom or left or right))
+    return has_sheet(ink, BOLD if near else WIDEST)
+
+
+def even_paper(grey: np.ndarray) -> float | np.ndarray | None:
+    """Return the level of a paper that has one, or None where light, table or shadows vary.
+
+    That of a digit cut out tightly may slope ``(H, W)``: its strokes are too wide for what an uneven paper is found by.
+    """
+    ink = ~paper_on(grey)
+    if not ink.any():
+        return np.median(grey)
+    clear = ~ndimage.maximum_filter(ink, 2 * (max(grey.shape) // NEAR) + 1)
+    paper = clear if clear.any() else ~ink
     level = np.median(grey[paper])
-    contrast = abs(np.median(grey[~paper]) - level) if not paper.all() else 0
-    cut_out = (slim or min(ring, 1 - ring) < TIGHT) and all(side.any() for side in sides(~paper))
-    if has_sheet(~paper, wide) and not cut_out:
-        return None
-    if unevenness(grey, paper) <= EVEN * contrast:
+    if max(grey.shape) < SMALL:
         return level
-    slope = plane_through(grey, paper) if 0 < along_sides(~paper) < FRAME else level
-    return slope if unevenness(grey - slope, paper) <= EVEN * contrast else None
+    if shows_more_than_ink(ink):
+        return None
+    varies = EVEN * abs(np.median(grey[ink]) - level)
+    if unevenness(grey, paper) <= varies:
+        return level
+    slope = plane_through(grey, paper) if 0 < along_sides(ink) < FRAME else level
+    return slope if unevenness(grey - slope, paper) <= varies else None
 
 
 def unevenness(grey: np.ndarray, paper: np.ndarray) -> float:
@@ -101,8 +153,12 @@ def along_sides(ink: np.ndarray) -> float:
     return min(side.mean() for side in near)
 
 
-def has_sheet(tone: np.ndarray, wide: int) -> bool:
-    """Tell whether a region of ``tone`` is a sheet: wider than strokes are, but for what is written on it."""
+def has_sheet(tone: np.ndarray, widest: float) -> bool:
+    """Tell whether a region of ``tone`` ``(H, W)`` is a sheet, but for what is written on it.
+
+    No stroke is wider than the share ``widest`` of the picture's longer side, a sheet is.
+    """
+    wide = round(widest * max(tone.shape))
     holes, _ = ndimage.label(np.pad(~tone, 1, constant_values=True))
     filled = (holes != holes[0, 0])[1:-1, 1:-1]
     core = ndimage.grey_opening(filled.view(np.uint8), wide, mode="constant") > 0
@@ -140,15 +196,16 @@ def uneven_contrast(grey: np.ndarray) -> np.ndarray:
     return contrast - bias / np.maximum(papers, 1e-3)
 
 
-def contrast_with_paper(levels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the contrast ``(H, W)`` of colours ``(3, H, W)`` with their paper, and how much of it may be grain."""
+def contrast_with_paper(levels: np.ndarray) -> Contrast:
+    """Return the contrast of colours ``(3, H, W)`` with their paper."""
     grey = without_grain(grey_along_ink(levels))
     paper = even_paper(grey)
     contrast = uneven_contrast(grey) if paper is None else grey - paper
     quiet = contrast[np.abs(contrast) < INK * np.abs(contrast).max()]
     grain = 1.4826 * np.median(np.abs(quiet - np.median(quiet))) if quiet.size else 0.0
-    contrast = np.maximum(contrast, 0) if paper is None else np.abs(contrast)
-    return contrast, max(FAINTEST_PHOTO if paper is None else FAINTEST, NOISE * grain)
+    if paper is None:
+        return Contrast(np.maximum(contrast, 0), max(FAINTEST_PHOTO, NOISE * grain), even=False)
+    return Contrast(np.abs(contrast), max(FAINTEST, NOISE * grain), even=True)
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:
