@@ -14,7 +14,7 @@ from helpers import ROOT
 
 DATA = ROOT / "data"
 RUNS = Path("runs")
-RECIPE_NAMES = ("assignment", "sprint", "target", "best")  # spelled out so that --help needs no torch; a test compares
+RECIPE_NAMES = ("assignment", "sprint", "target", "best", "robust")  # spelled out so that --help needs no torch; a test compares
 
 SURE = 0.9  # of an answer's probability: what is less is marked as unsure
 MOST_DRAWN = 40  # digits: the figure of more would be too long to look at
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--recipe", choices=RECIPE_NAMES, help="which settings to use: assignment; for --predict best")
+    add("--recipe", choices=RECIPE_NAMES, help="which settings to use: assignment; for --predict robust")
     add("--epochs", type=int, metavar="N", help="passes through the training images", default=argparse.SUPPRESS)
     add("--batch-size", type=int, metavar="N", help="images per step", default=argparse.SUPPRESS)
     add("--lr", type=float, help="learning rate; the peak, where the recipe has a schedule", default=argparse.SUPPRESS)
@@ -45,7 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.weights and not options.predict:
         parser.error("--weights is for --predict alone")
-    options.recipe = options.recipe or ("best" if options.predict else "assignment")
+    options.recipe = options.recipe or ("robust" if options.predict else "assignment")
     options.results = options.results or RUNS / options.recipe
     options.predict = [path for pattern in options.predict or () for path in expand(pattern)]
     return options

@@ -1,7 +1,7 @@
-"""Recipes: all settings of a run in one place, and the four recipes of this project."""
+"""Recipes: all settings of a run in one place, and the recipes of this project."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -120,18 +120,27 @@ BEST = Recipe(
     dropout=0.0,  # warps regularise instead; 11,874 weights cannot spare any
     augmentation=Augmentation(
         crop_probability=0.0,
-        rotation=12.0,
+        rotation=8.0,
         shift=0.05,
         zoom=0.07,
         elastic=0.6,
         corrupt_probability=0.1,
         blur=1.5,
         noise=0.25,
-        strong_probability=0.1,  # as few are enough to read what is turned or moved far
-        strong_rotation=40.0,  # degrees
-        strong_shift=0.18,  # of the side: 5 pixels
     ),
     recalibrate_batch_norm=True,
 )
 
-RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "target": TARGET, "best": BEST}
+# For pictures of one's own, whose digits lean: a tenth of a point of BEST's accuracy is given for them.
+ROBUST = replace(
+    BEST,
+    augmentation=replace(
+        BEST.augmentation,
+        rotation=12.0,
+        strong_probability=0.1,  # as few are enough to read what is turned or moved far
+        strong_rotation=40.0,  # degrees
+        strong_shift=0.18,  # of the side: 5 pixels
+    ),
+)
+
+RECIPES = {"assignment": ASSIGNMENT, "sprint": SPRINT, "target": TARGET, "best": BEST, "robust": ROBUST}

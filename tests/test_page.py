@@ -42,7 +42,7 @@ LAST_LAYERS = {row.name: row.name for row in TABLE}  # of each stage; a block en
 @pytest.fixture(scope="module")
 def net() -> Net:
     model = Net().eval()
-    load_weights(model, RESULTS / "best" / "model.pt")
+    load_weights(model, RESULTS / "robust" / "model.pt")
     return model
 
 

@@ -37,8 +37,8 @@ def picture(digit: int, style: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def net() -> torch.nn.Module:
-    net = RECIPES["best"].model()
-    load_weights(net, ROOT / "results" / "best" / "model.pt")
+    net = RECIPES["robust"].model()
+    load_weights(net, ROOT / "results" / "robust" / "model.pt")
     return net
 
 

@@ -83,11 +83,11 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    paper, own = tmp_path / "seven.png", Path("runs", "best", "model.pt")
+    paper, own = tmp_path / "seven.png", Path("runs", "robust", "model.pt")
     Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
     assert small_script("--predict", paper, paper) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"weights: {ROOT / 'results' / 'best' / 'model.pt'}"
+    assert printed[0] == f"weights: {ROOT / 'results' / 'robust' / 'model.pt'}"
     assert [line.split(" (")[0] for line in printed[1:3]] == [f"{paper}: 7"] * 2
     assert [path.name for path in own.parent.iterdir()] == ["predictions.png"]
     save_tensors(own, Net().state_dict())
@@ -127,8 +127,8 @@ def test_what_is_printed_about_a_picture_is_what_the_network_says(
     paper = tmp_path / "picture.png"
     Image.fromarray(255 - mnist[1].images[8].numpy()).save(paper)
     assert small_script("--predict", paper, "--results", tmp_path) == 0
-    net = RECIPES["best"].model()
-    load_weights(net, ROOT / "results" / "best" / "model.pt")
+    net = RECIPES["robust"].model()
+    load_weights(net, ROOT / "results" / "robust" / "model.pt")
     images = to_mnist(read_picture(paper))[None]
     best = predict(net, Batches(Split(images, torch.zeros(1, dtype=torch.int64)))).exp()[0].sort(descending=True)
     answers = [f"{digit} ({share:.1%})" for digit, share in zip(best.indices, best.values, strict=True)]

@@ -15,8 +15,8 @@ from helpers.runtime.files import load_weights
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.page", description="Write the page to draw on.")
     parser.add_argument("out", nargs="?", type=Path, default=RESULTS / "page.html", help="default: results/page.html")
-    weights = RESULTS / "best" / "model.pt"
-    parser.add_argument("--weights", type=Path, default=weights, help="of Net; default: those of the recipe best")
+    weights = RESULTS / "robust" / "model.pt"
+    parser.add_argument("--weights", type=Path, default=weights, help="of Net; default: those of the recipe robust")
     options = parser.parse_args(arguments)
     try:
         model = Net()
