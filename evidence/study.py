@@ -44,12 +44,12 @@ class Study:
 
     variants: dict[str, Recipe]
     num_seeds: int
-    more_seeds: dict[str, int] = field(default_factory=dict)  # of single variants, instead of num_seeds
+    seeds_of: dict[str, int] = field(default_factory=dict)  # of single variants, instead of num_seeds
     held_out: int = 0
 
     def runs(self) -> list[tuple[str, Recipe]]:
         """Return name and recipe of every run, all variants of one seed before the next seed."""
-        numbers = {name: self.more_seeds.get(name, self.num_seeds) for name in self.variants}
+        numbers = {name: self.seeds_of.get(name, self.num_seeds) for name in self.variants}
         return [
             (name, replace(recipe, seed=seed))
             for seed in range(1, max(numbers.values()) + 1)
@@ -78,11 +78,13 @@ STUDIES = {
             "no dropout": replace(ASSIGNMENT, dropout=0.0),
             "no augmentation": replace(ASSIGNMENT, augmentation=None),
         },
-        num_seeds=6,
-        more_seeds={"assignment": 10},
+        num_seeds=3,
+        seeds_of={"assignment": 10, "no batch norm": 4},
     ),
     "sensitivity": Study(  # the cells that are in the ablation, too, have the same seeds there
-        sensitivity(), num_seeds=4, more_seeds={"batch norm, lr 0.001": 10, "no batch norm, lr 0.001": 6}
+        sensitivity(),
+        num_seeds=4,
+        seeds_of={"batch norm, lr 0.001": 10} | {name: 3 for name in sensitivity() if name.endswith("lr 0.3")},
     ),
     "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
 }

@@ -54,7 +54,7 @@ def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float 
     left.set_ylim(0, 1.02)
     left.set_ylabel("test accuracy after the last epoch")
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.legend(loc="center left", fontsize=8)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(networks))
     left.set_title("Whole range")
     right.set_ylim(closer_from, 0.995)
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
