@@ -55,7 +55,7 @@ def other_net(mnist: Splits) -> nn.Module:
     features.extend([nn.MaxPool2d((3, 2), (2, 1)), nn.Dropout(), nn.Flatten()])  # 12 x 3 x 12
     model = features.extend([nn.Linear(12 * 3 * 12, 20, bias=False), nn.ReLU(), nn.Linear(20, 10)])
     with torch.no_grad():
-        for images, _ in Batches(mnist[0], 100).plain(500, 100):
+        for images, _ in Batches(mnist[0][:500], 100):
             model(images)
     return model.eval()
 
