@@ -152,7 +152,7 @@ def test_an_answer_counts_wherever_it_stands(student: Student, capsys: pytest.Ca
             BATCH_NORM: "deleted",
             FIELDS: "deleted",
             COUNT: "import numpy as np\n%matplotlib inline\nthree = np.int64(3)",
-            "cell-03": "from collections import OrderedDict",  # the lesson is not run, but what it imports is there
+            "data": "from collections import OrderedDict",  # the lesson is not run, but what it imports is there
             CHOICE: RIGHT[CHOICE].replace("def choose", "def my_choice"),
         },
         [
