@@ -1,10 +1,10 @@
 """What a reader is told of an operation beside its field: its text, its cost, and what to know of it."""
 
 from helpers.receptive_field.calls import Call, Step
-from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, factors, settings
+from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, factors, names, settings
 
-SHOWN = """in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size
-    scale_factor upscale_factor"""
+SHOWN = names("""in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size
+    scale_factor upscale_factor""")
 USUAL = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "track_running_stats": True}
 
 
@@ -15,7 +15,7 @@ def describe(step: Step) -> str:
     words = []
     for word, value in (vars(step.layer) if step.layer else settings(step.calls[-1])).items():
         value = value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
-        if (word in SHOWN.split() and value is not None) or (word == "stride" and pools):
+        if (word in SHOWN and value is not None) or (word == "stride" and pools):
             words.append(str(value))
         elif word in USUAL and value != USUAL[word]:
             words.append(f"{word}={value}")
@@ -28,7 +28,7 @@ def multiply_adds(call: Call) -> int:
     Counted are convolutions, linear layers and products with a matrix. Of two images, as ``layer_table`` runs.
     """
     given, result = settings(call), call.result
-    if call.kind in WEIGHTED.split():
+    if call.kind in WEIGHTED:
         return result.numel() // 2 * factors(call)[0].shape[-1]
     if call.kind.startswith("convtranspose"):
         return given["input"].numel() // 2 * given["weight"][0].numel()
@@ -40,9 +40,9 @@ def multiply_adds(call: Call) -> int:
 def remark(call: Call) -> str | None:
     """Return what a reader has to know of a ``call``, with a gap for the name of its row."""
     given = settings(call)
-    if call.kind in NORMS.split() and given.get("use_input_stats", True):
+    if call.kind in NORMS and given.get("use_input_stats", True):
         return "the statistics of {} count as constants, as those of batch norm do in evaluation mode."
-    if call.kind in DROPOUTS.split() and given.get("training", True) and given.get("p", 0.5):
+    if call.kind in DROPOUTS and given.get("training", True) and given.get("p", 0.5):
         return "the dropout of {} stays active in evaluation mode: give it training=self.training."
     if call.makes_parameters:
         return "the parameters of {} are made in the forward pass, where they are neither trained nor counted."

@@ -45,7 +45,7 @@ def moved(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
     if call.kind == "view" and call.result.dtype != call.sources[0].dtype:
         raise ValueError("it reads the bits of its elements as numbers of another type")
     others = [source for source in call.sources if source is not call.args[0]]
-    if call.kind in CHOOSING.split() and any(not source.is_floating_point() for source in others):
+    if call.kind in CHOOSING and any(not source.is_floating_point() for source in others):
         if call.kind == "setitem" and all(source.shape == call.args[0].shape for source in call.sources):
             return pointwise(call, states)  # as x[x < 0] = 0
         raise ValueError(PLACES)

@@ -5,19 +5,29 @@ Operations have one name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: 
 
 from helpers.receptive_field.calls import Call
 
+
+def names(text: str) -> frozenset[str]:
+    """Return the words of ``text``."""
+    return frozenset(text.split())
+
+
 # ---- which of its arguments' values an operation reads ----
 
 # Of the first argument only shape, type and device: what these give does not come from it.
-READ_NO_VALUES = """zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
-    newempty new newtensor newemptystrided"""
-READ_FIRST_VALUES = "typeas viewas reshapeas expandas to resizeas"  # of the other one only shape, type and device
+READ_NO_VALUES = names("""
+    zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
+    newempty new newtensor newemptystrided""")
+# Of the other one only shape, type and device.
+READ_FIRST_VALUES = names("typeas viewas reshapeas expandas to resizeas")
 
 # ---- what each element of the result reads ----
 
-NORMS = "groupnorm layernorm instancenorm rmsnorm"  # their statistics count as constants: own position only
-DROPOUTS = "dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout featuredropout"
+NORMS = names("groupnorm layernorm instancenorm rmsnorm")  # their statistics count as constants: own position only
+DROPOUTS = names("dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout featuredropout")
 # Its own position in each input, broadcast.
-POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to float double half bfloat16 type typeas cpu
+POINTWISE = NORMS | DROPOUTS
+POINTWISE |= names("""
+    batchnorm clone contiguous detach data to float double half bfloat16 type typeas cpu
     cuda real requiresgrad relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid expit logsigmoid tanh
     hardtanh hardsigmoid hardswish hardshrink softshrink tanhshrink threshold softplus softsign abs absolute clamp
     clampmin clampmax clip exp exp2 expm1 log log1p log2 log10 logit neg negative positive sign sgn pow rpow floatpower
@@ -25,21 +35,25 @@ POINTWISE = f"""{NORMS} {DROPOUTS} batchnorm clone contiguous detach data to flo
     ceil trunc fix frac nantonum maximum minimum fmax fmin add radd sub rsub subtract mul rmul multiply div rdiv divide
     truedivide truediv rtruediv floordiv rfloordiv floordivide remainder fmod lerp addcmul addcdiv atan2 hypot logaddexp
     xlogy where maskedfill gt lt ge le eq ne greater less logicaland logicalor logicalnot logicalxor isnan isinf
-    isfinite and or xor invert tensor astensor asarray deepcopy newtensor"""
+    isfinite and or xor invert tensor astensor asarray deepcopy newtensor""")
 # Elements are moved, left out or repeated, none is computed: the operation itself tells where each comes from.
-MOVING = """flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
+MOVING = names("""
+    flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
     movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
     chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
     indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
-    diagonal tril triu copy fill zero stack hstack vstack dstack"""
-CHOOSING = "getitem setitem gather takealongdim indexselect indexcopy indexfill"  # by the values of an index or mask
-REDUCING = """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
-    logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero"""  # over the dimensions given
+    diagonal tril triu copy fill zero stack hstack vstack dstack""")
+# By the values of an index or mask.
+CHOOSING = names("getitem setitem gather takealongdim indexselect indexcopy indexfill")
+# Over the dimensions given.
+REDUCING = names("""
+    mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
+    logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero""")
 # Each element reads all along one dimension.
-OVER_DIMENSION = "softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity gumbelsoftmax"
-CUMULATIVE = "cumsum cumprod cummax cummin logcumsumexp"  # along one dimension, what comes before and itself
-WEIGHTED = "linear matmul rmatmul mm bmm mv addmm addmv baddbmm"  # by constants, along one dimension
-FUSED = "flatten view reshape squeeze softmax logsoftmax"  # what a table of stages need not show
+OVER_DIMENSION = names("softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity gumbelsoftmax")
+CUMULATIVE = names("cumsum cumprod cummax cummin logcumsumexp")  # along one dimension, what comes before and itself
+WEIGHTED = names("linear matmul rmatmul mm bmm mv addmm addmv baddbmm")  # by constants, along one dimension
+FUSED = names("flatten view reshape squeeze softmax logsoftmax")  # what a table of stages need not show
 
 SIGNATURES = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "input weight bias stride padding dilation groups"),
@@ -63,9 +77,9 @@ SIGNATURES = {
     "glu": "input dim",
     "batchnorm": "input running_mean running_var weight bias training",
     "instancenorm": "input running_mean running_var weight bias use_input_stats",
-    **dict.fromkeys(DROPOUTS.split(), "input p training"),
+    **dict.fromkeys(DROPOUTS, "input p training"),
     **dict.fromkeys(("cat", "concat", "concatenate"), "tensors dim"),
-    **dict.fromkeys((*OVER_DIMENSION.split(), *CUMULATIVE.split(), *REDUCING.split()), "input dim keepdim"),
+    **dict.fromkeys(OVER_DIMENSION | CUMULATIVE | REDUCING, "input dim keepdim"),
     **dict.fromkeys(("std", "var", "stdmean", "varmean"), "input dim unbiased keepdim"),
     **dict.fromkeys(("norm", "linalgnorm", "linalgvectornorm", "quantile"), "input p dim keepdim"),
     "normalize": "input p dim",

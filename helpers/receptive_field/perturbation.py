@@ -74,7 +74,7 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
         """Return for each output whether it can be NaN."""
         shown = all(tracer.seen[source] for source in call.sources)
         tainted = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
-        if call.kind in NORMS.split():
+        if call.kind in NORMS:
             call.result = _run_without_statistics(call)
         elif call.kind == "interpolate":  # which positions it reads depends on rounding: as in a network's usual type
             call.result = call.run({id(call.sources[0]): call.sources[0].float()}).double()

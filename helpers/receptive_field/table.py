@@ -139,7 +139,7 @@ def _row(steps: Sequence[Step], state: FieldState, params: int, alone: bool) -> 
         start=(rows[2], columns[2]),
         params=params,
         multiply_adds=sum(map(multiply_adds, calls)),
-        fused=alone and {call.kind for call in calls} <= set(f"{FUSED} {POINTWISE}".split()),
+        fused=alone and {call.kind for call in calls} <= FUSED | POINTWISE,
         extents=extents if state.is_map else extents[:, None, None],
         modules=step.modules,
         notes=tuple(notes),

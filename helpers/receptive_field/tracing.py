@@ -14,7 +14,6 @@ from helpers.receptive_field.calls import Call, Step, UnsupportedOperation, is_l
 from helpers.receptive_field.operations import READ_FIRST_VALUES, READ_NO_VALUES
 from helpers.runtime.looking import first_line, tensors_in
 
-NO_VALUES, FIRST_VALUES = set(READ_NO_VALUES.split()), set(READ_FIRST_VALUES.split())
 READS_VALUES = ("__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__")
 READS_VALUES += ("item", "tolist", "numpy", "equal", "allclose")
 
@@ -191,9 +190,9 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
 
 def _values_read(call: Call) -> list[Tensor]:
     """Return the tensors whose values ``call`` reads: others give only their shape or type."""
-    if call.kind in NO_VALUES:
+    if call.kind in READ_NO_VALUES:
         return tensors_in((call.args[1:], {name: value for name, value in call.kwargs.items() if name != "input"}))
-    if call.kind in FIRST_VALUES:
+    if call.kind in READ_FIRST_VALUES:
         return tensors_in(call.args[:1])
     return tensors_in((call.args, call.kwargs))
 
