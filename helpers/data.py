@@ -34,6 +34,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        """Let a split be taken apart: ``images, labels = split``."""
+        return iter((self.images, self.labels))
+
     def __getitem__(self, chosen: slice | Tensor) -> "Split":
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 

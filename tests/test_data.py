@@ -123,3 +123,9 @@ def test_hold_out_splits_without_overlap(mnist: Splits) -> None:
     assert torch.equal(train.labels[held_out.images.flatten()], held_out.labels)
     assert torch.equal(held_out.images, numbered.hold_out(5000, seed=3)[1].images)
     assert not torch.equal(held_out.images, numbered.hold_out(5000, seed=4)[1].images)
+
+
+def test_a_split_is_taken_apart_into_images_and_labels(mnist: Splits) -> None:
+    for split in mnist:
+        images, labels = split
+        assert images is split.images and labels is split.labels
