@@ -1,4 +1,4 @@
-"""Digits on pictures of one's own, brought to the form of MNIST's."""
+"""Find the digits in your own pictures and turn them into images like those of MNIST."""
 
 from helpers.photographs.digits import Digit, digits_on, to_mnist
 from helpers.photographs.pictures import read_picture, thumbnail

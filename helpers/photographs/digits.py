@@ -1,4 +1,4 @@
-"""Digits on a picture, cut out and brought to the form of MNIST's."""
+"""Cut the digits out of a picture and turn them into images like those of MNIST."""
 
 from dataclasses import dataclass
 
@@ -8,45 +8,45 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-from helpers.photographs.grouping import MOST_PIECES, WIDE, Mark, pieces_of, touch
-from helpers.photographs.ink import INK, Contrast, contrast_with_paper, thickened
+from helpers.photographs.grouping import MAX_ASPECT, MAX_PIECES, Mark, number_of_pieces, touches_another
+from helpers.photographs.ink import MIN_INK, Contrast, contrast_with_paper, thickened
 from helpers.photographs.marks import marks_of, number_of_marks
 from helpers.photographs.noise import averaged, without_specks
 from helpers.photographs.pictures import FULL_SIDE, levels_of, reduced
 
-SIDE, INK_SIDE = 28, 20  # pixels: of the image, and of the box that a digit is scaled to
-WORKING_SIDE = 800  # pixels: larger pictures are reduced, a digit of a fortieth of that is still whole
-MOST_DIGITS = 250  # on a picture: more are a sheet to be cut into parts
+SIDE, INK_SIDE = 28, 20  # pixels: of an MNIST image, and of the box a digit is scaled to fit
+WORKING_SIDE = 800  # pixels: larger pictures are reduced to it; digits of a fortieth of it stay legible
+MAX_DIGITS = 250  # in a picture: larger sheets must be cut into parts
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A digit of a picture: ``image`` ``(28, 28)`` as MNIST would have it, and ``ink`` ``(H, W)``, its place; uint8."""
+    """A digit in a picture: as an MNIST ``image`` ``(28, 28)``, and its ``ink`` at its place ``(H, W)``; both uint8."""
 
     image: Tensor
     ink: Tensor
 
 
 def digits_on(picture: Image.Image) -> list[Digit]:
-    """Return the digits on ``picture``, row by row and each row from left to right.
+    """Return the digits in ``picture``, row by row from the top, each row from left to right.
 
-    Raises ``ValueError`` with the remedy where there is none, or where marks cannot be told apart into digits.
+    Raises ``ValueError`` if there is no digit, or if the digits cannot be separated; the message says what to do.
     """
     levels = averaged(without_specks(levels_of(reduced(picture, FULL_SIDE))), WORKING_SIDE)
     if min(levels.shape[1:]) < 3 or max(levels.shape[1:]) < 5:
         raise ValueError(f"{named(picture)} is too narrow to show a digit: give a larger one")
     contrast = contrast_with_paper(levels)
     marks, labels = marks_of(contrast)
-    fault = fault_of(marks, labels, contrast)
+    fault = fault_in(marks, labels, contrast)
     if fault:
         raise ValueError(f"{named(picture)} {fault}")
     return [cut_out(np.isin(labels, mark.labels), mark, contrast) for mark in marks]
 
 
 def to_mnist(picture: Image.Image) -> Tensor:
-    """Return the digit on ``picture`` as MNIST would have it: ``(28, 28)`` uint8, light on black.
+    """Return the digit in ``picture`` as an MNIST image: ``(28, 28)`` uint8, white on black.
 
-    Raises ``ValueError`` where there is no digit or where there are several.
+    Raises ``ValueError`` if there is no digit or more than one.
     """
     digits = digits_on(picture)
     if len(digits) > 1:
@@ -58,35 +58,35 @@ def named(picture: Image.Image) -> str:
     return f"the picture of {picture.width}x{picture.height} pixels"
 
 
-def fault_of(marks: list[Mark], labels: np.ndarray, contrast: Contrast) -> str:
-    """Return why ``marks`` cannot be read as digits, and the remedy; nothing where they can."""
-    scattered = all(pieces_of(mark, labels) > MOST_PIECES for mark in marks)
+def fault_in(marks: list[Mark], labels: np.ndarray, contrast: Contrast) -> str:
+    """Return why ``marks`` cannot be read as digits and what to do; an empty string if they can."""
+    scattered = all(number_of_pieces(mark, labels) > MAX_PIECES for mark in marks)
     number = number_of_marks(contrast) if scattered else len(marks)
-    if number > MOST_DIGITS:
-        return f"shows {number} marks, more than {MOST_DIGITS}: give a part of it"
+    if number > MAX_DIGITS:
+        return f"shows {number} marks, more than {MAX_DIGITS}: give a part of it"
     if not marks:
         return "is blank: give one with a digit"
-    if all(mark.width > WIDE * mark.height for mark in marks):
-        return "shows no digit but a mark far wider than high: give one with a digit"
+    if all(mark.width > MAX_ASPECT * mark.height for mark in marks):
+        return "shows no digit, only a mark far wider than high: give one with a digit"
     if scattered:
         return "shows no digit but many marks apart: give one with a digit"
-    if any(touch(np.isin(labels[mark.box], mark.labels)) for mark in marks):
+    if any(touches_another(np.isin(labels[mark.box], mark.labels)) for mark in marks):
         return "shows digits that touch each other: leave a gap between them"
     return ""
 
 
 def cut_out(own: np.ndarray, mark: Mark, contrast: Contrast) -> Digit:
-    """Return the digit of the pixels ``own`` ``(H, W)``, which lie in the box of ``mark``."""
+    """Return the digit whose pixels are ``own`` ``(H, W)``; ``mark`` has its box."""
     strongest = contrast.values[own].max()
-    ink = np.where(own & (contrast.values >= INK * strongest), contrast.values / strongest, 0).astype(np.float32)
+    ink = np.where(own & (contrast.values >= MIN_INK * strongest), contrast.values / strongest, 0).astype(np.float32)
     image = centred(torch.from_numpy(thickened(ink[mark.box])))
     return Digit(image, torch.from_numpy((ink * 255).astype(np.uint8)))
 
 
 def centred(ink: Tensor) -> Tensor:
-    """Return ``ink`` ``(H, W)`` from 0 (paper) to 1 as MNIST would have it: ``(28, 28)`` uint8.
+    """Return ``ink`` ``(H, W)``, from 0 (paper) to 1, as an MNIST image ``(28, 28)`` uint8.
 
-    The box of the ink is cut out, its longer side scaled to 20 pixels, and its centre of mass put to pixel 14, as
+    The ink is cropped, its longer side scaled to 20 pixels, and its centre of mass moved to the centre of the image, as
     described by LeCun, Cortes and Burges, The MNIST Database.
     """
     rows, columns = ink.amax(dim=1).nonzero().flatten(), ink.amax(dim=0).nonzero().flatten()
@@ -97,12 +97,13 @@ def centred(ink: Tensor) -> Tensor:
     ink = ink / ink.max()
 
     canvas = torch.zeros(SIDE, SIDE)
-    top, left = (_offset(ink.sum(dim=1 - axis), size[axis]) for axis in (0, 1))
+    top = _offset(ink.sum(dim=1), size[0])
+    left = _offset(ink.sum(dim=0), size[1])
     canvas[top : top + size[0], left : left + size[1]] = ink
     return (canvas * 255).round().to(torch.uint8)
 
 
 def _offset(mass: Tensor, side: int) -> int:
-    """Return where ``side`` pixels must start so that their centre of mass comes to pixel 14, as it does in MNIST."""
+    """Return where ``side`` pixels with this ``mass`` must start for their centre of mass to be at pixel 14."""
     centre = (mass * torch.arange(side)).sum() / mass.sum()
     return min(max(round(SIDE / 2 - centre.item()), 0), SIDE - side)

@@ -1,22 +1,23 @@
-"""Connected ink and its box, and which pieces of it make one digit."""
+"""Marks: connected ink with its bounding box. Which marks belong to one digit, and in which order digits are read."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-SPECK = 0.2  # of the largest mark's longer side: what is smaller and apart is dust
-LEAST = 0.3  # of the largest mark's longer side: what is smaller is no digit beside it
-MOST_PIECES = 2  # a five has its bar apart, a four its second stroke
-BESIDE = 0.4  # of the lower one's height: neighbours in a row are beside each other along more
-PIECE = 0.015  # of a digit's area: smaller pieces are specks
-STROKES, STROKES_IN_WIDE = 1.98, 1.85  # in a row, of a digit at most; one wider than high is doubted sooner
-WIDE = 2.2  # of its height: no digit is as wide
+MIN_STROKE = 0.2  # of a digit's longer side: smaller pieces must be nearer to it to be part of it
+MIN_DIGIT = 0.3  # of the largest mark's longer side: a smaller mark is not a digit of its own
+MAX_PIECES = 2  # of a digit: a five may have its bar apart, a four its second stroke
+MIN_OVERLAP = 0.4  # of the smaller height: neighbours in a row of digits overlap by more
+MIN_PIECE = 0.015  # of a digit's area: smaller pieces are specks
+MAX_STROKES = 1.98  # that the rows of a single digit cross, on average
+MAX_STROKES_IN_WIDE = 1.85  # the same for ink wider than high, which is more likely to be two digits
+MAX_ASPECT = 2.2  # width over height of a digit
 
 
 @dataclass
 class Mark:
-    """Connected ink: its labels and the rows and columns of its box."""
+    """Connected ink, or several pieces of it: its labels and its bounding box; ``bottom`` and ``right`` are outside."""
 
     labels: list[int]
     top: int
@@ -33,7 +34,7 @@ class Mark:
         return self.right - self.left
 
     @property
-    def longer(self) -> int:
+    def longer_side(self) -> int:
         return max(self.height, self.width)
 
     @property
@@ -41,17 +42,17 @@ class Mark:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def gap(self, other: "Mark") -> int:
-        """Return the pixels between two boxes, along the axis where they are further apart; 0 where they overlap."""
+        """Return the gap between two boxes in pixels, along the axis where it is larger; 0 if they overlap."""
         return max(
             self.top - other.bottom, other.top - self.bottom, self.left - other.right, other.left - self.right, 0
         )
 
-    def beside(self, other: "Mark") -> float:
-        """Return how much of the lower one of two marks is at the height of the other."""
+    def overlap_in_height(self, other: "Mark") -> float:
+        """Return how far two marks overlap vertically, as a fraction of the smaller height."""
         overlap = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(overlap, 0) / min(self.height, other.height)
 
-    def around(self, other: "Mark") -> bool:
+    def contains(self, other: "Mark") -> bool:
         return (
             self.top <= other.top
             and self.bottom >= other.bottom
@@ -70,30 +71,30 @@ class Mark:
 
 
 def group(marks: list[Mark]) -> list[Mark]:
-    """Join the marks that make one digit: overlapping boxes, and pieces small or near enough beside a larger mark."""
-    marks = sorted(marks, key=lambda mark: -mark.longer)
+    """Join the marks that form one digit, drop those too small or too flat to be one, and sort the rest for reading."""
+    marks = sorted(marks, key=lambda mark: -mark.longer_side)
     groups: list[Mark] = []
     for mark in marks:
         near = [other for other in groups if belongs(mark, other)]
         if near:
             nearest = min(near, key=mark.gap)
             groups[groups.index(nearest)] = nearest.joined(mark)
-        elif mark.longer >= LEAST * marks[0].longer:
+        elif mark.longer_side >= MIN_DIGIT * marks[0].longer_side:
             groups.append(mark)
     highest = max((mark.height for mark in groups), default=0)
-    groups = [mark for mark in groups if mark.width < WIDE * mark.height or mark.height > 0.5 * highest]
+    groups = [mark for mark in groups if mark.width < MAX_ASPECT * mark.height or mark.height > 0.5 * highest]
     return [mark for row in rows_of(groups) for mark in row]
 
 
 def rows_of(marks: list[Mark]) -> list[list[Mark]]:
     """Return ``marks`` in rows from top to bottom, each from left to right.
 
-    A mark goes on with the row whose last mark is at its height. So a row may slope.
+    A mark continues the row whose last mark is at about the same height, so that a row may slope.
     """
     rows: list[list[Mark]] = []
     for mark in sorted(marks, key=lambda mark: mark.left):
-        row = max(rows, key=lambda row: mark.beside(row[-1]), default=[])
-        if row and mark.beside(row[-1]) > BESIDE:
+        row = max(rows, key=lambda row: mark.overlap_in_height(row[-1]), default=[])
+        if row and mark.overlap_in_height(row[-1]) > MIN_OVERLAP:
             row.append(mark)
         else:
             rows.append([mark])
@@ -101,35 +102,37 @@ def rows_of(marks: list[Mark]) -> list[list[Mark]]:
 
 
 def belongs(piece: Mark, mark: Mark) -> bool:
-    """Tell whether ``piece`` is part of the digit whose larger part is ``mark``."""
-    size = mark.longer
+    """Tell whether ``piece`` is part of the same digit as ``mark``, which is larger."""
+    size = mark.longer_side
     overlap_x = min(piece.right, mark.right) - max(piece.left, mark.left)
     overlap_y = min(piece.bottom, mark.bottom) - max(piece.top, mark.top)
     if overlap_x > 0 and overlap_y > 0 and overlap_x * overlap_y > 0.25 * piece.width * piece.height:
         return True
-    if piece.longer > 0.6 * size:
+    if piece.longer_side > 0.6 * size:
         return overlap_x > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
-    return piece.gap(mark) < (0.2 if piece.longer > SPECK * size else 0.1) * size
+    max_gap = 0.2 if piece.longer_side > MIN_STROKE * size else 0.1
+    return piece.gap(mark) < max_gap * size
 
 
-def pieces_of(mark: Mark, labels: np.ndarray) -> int:
-    """Return how many pieces lie apart in ``mark``: what is drawn by more than two is a face, a crossword, a text."""
+def number_of_pieces(mark: Mark, labels: np.ndarray) -> int:
+    """Return how many separate pieces ``mark`` has: more than two make a face, a crossword or text, not a digit."""
     areas = np.bincount(labels[np.isin(labels, mark.labels)])
-    return int((areas > PIECE * areas.sum()).sum())
+    return int((areas > MIN_PIECE * areas.sum()).sum())
 
 
-def touch(ink: np.ndarray) -> bool:
-    """Tell whether ``ink`` ``(H, W)``, cut to its box, is more than one digit, grown together.
+def touches_another(ink: np.ndarray) -> bool:
+    """Tell whether ``ink`` ``(H, W)``, cropped to its box, is several digits that touch each other.
 
-    A row of a single digit crosses two strokes at most, and about one if the holes of the digit are filled: a row
-    through neighbours crosses those of both. So 0.3% of MNIST's digits and 98% of pairs that touch are refused.
+    A row through a single digit crosses at most two strokes, and about one if the holes of the digit are filled. A row
+    through two digits crosses the strokes of both. This refuses 0.3% of MNIST's digits and 98% of touching pairs.
     """
-    strokes = (strokes_in_a_row(ink) + strokes_in_a_row(ndimage.binary_fill_holes(ink))) / 2
+    filled = ndimage.binary_fill_holes(ink)
+    strokes = (strokes_per_row(ink) + strokes_per_row(filled)) / 2
     height, width = ink.shape
-    return strokes > (STROKES_IN_WIDE if width > height else STROKES)
+    return strokes > (MAX_STROKES_IN_WIDE if width > height else MAX_STROKES)
 
 
-def strokes_in_a_row(ink: np.ndarray) -> float:
+def strokes_per_row(ink: np.ndarray) -> float:
     """Return how many strokes the rows of ``ink`` ``(H, W)`` cross on average."""
     begins = np.diff(ink.astype(int), axis=1, prepend=0) == 1
     return begins.sum() / len(ink)

@@ -1,4 +1,4 @@
-"""Marks on a picture: connected ink, told apart into strokes of digits, ruled lines, frames, table and dust."""
+"""Find the marks in a picture that are strokes of digits, and leave out ruled lines, frames, table and dust."""
 
 from dataclasses import replace
 
@@ -6,19 +6,20 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.photographs.grouping import Mark, group
-from helpers.photographs.ink import FRAME, INK, Contrast, along_sides
+from helpers.photographs.ink import FRAME, MIN_INK, Contrast, coverage_of_sides
 from helpers.photographs.ruling import THIN, TOUCHING, bars_between, ruled_lines
 
-SMALLEST = 0.025  # of the picture's longer side: smaller marks are no digit
-SMALLEST_DRAWN = 0.01  # the same where there is no grain
-REACH = 0.006  # of the picture's longer side: a stroke goes on across gaps of twice that
-HAZE = 2.0  # how many times the area of half a mark's contrast that of a fifth is, where the mark is no ink
-BLANK = 1.6  # of the grain's threshold: that of a blank sheet comes as far somewhere
-BLOB = 0.65  # of a mark's longer side: what is thicker was not drawn by strokes
+MIN_SIZE = 0.025  # of the picture's longer side: smaller marks are not digits
+MIN_SIZE_CLEAN = 0.01  # the same in a picture without grain
+REACH = 0.006  # of the picture's longer side: a stroke may have gaps of up to twice this
+HAZE = 2.0  # a mark is haze if its area above 20% of its contrast is more than this many times its area above 50%
+BLANK = 1.6  # times the threshold for grain, which the grain of a blank sheet may reach somewhere
+BLOB = 0.65  # of a mark's longer side: anything thicker was not drawn in strokes
+MAX_ROUNDS = 6  # of putting aside marks that are not digits
 
 
-def is_no_digit(ink: np.ndarray) -> bool:
-    """Tell whether ``ink``, cut to its box, is a blob, or has more holes than an 8 can have."""
+def is_blob_or_mesh(ink: np.ndarray) -> bool:
+    """Tell whether ``ink`` ``(H, W)``, cropped to its box, is too thick or has too many holes for a digit."""
     padded = np.pad(ink, 1)
     if 2 * ndimage.distance_transform_edt(padded).max() > BLOB * max(ink.shape):
         return max(ink.shape) > 8
@@ -28,12 +29,12 @@ def is_no_digit(ink: np.ndarray) -> bool:
 
 
 def is_haze(contrast: np.ndarray, mark: Mark, labels: np.ndarray) -> bool:
-    """Tell whether a mark's edge fades like that of a shadow, a stain or grain, where that of ink is sharp.
+    """Tell whether the edge of a mark fades slowly, like that of a shadow, a stain or grain; edges of ink are sharp.
 
-    Compares the area of a fifth of its contrast, next to it, with the area of half of it: below 1.7 for pens,
-    chalk and blurred photographs, above 2.2 for what is no ink (measured on invented pictures of training digits).
+    Compares the area above 20% of the mark's contrast with the area above 50%. The ratio is below 1.7 for pens, chalk
+    and blurred photographs, and above 2.2 for what is not ink (measured on pictures made from training digits).
     """
-    if max(labels.shape) < 100:  # the edge of a pen is then as wide as its stroke
+    if max(labels.shape) < 100:  # in a picture this small, edges are as wide as strokes
         return False
     pad = 1 + round(THIN * max(labels.shape))
     near = np.s_[max(mark.top - pad, 0) : mark.bottom + pad, max(mark.left - pad, 0) : mark.right + pad]
@@ -44,45 +45,50 @@ def is_haze(contrast: np.ndarray, mark: Mark, labels: np.ndarray) -> bool:
 
 
 def encloses(ring: Mark, marks: list[Mark], labels: np.ndarray) -> bool:
-    """Tell whether a mark that may be a stroke lies wholly inside ``ring``: then the ring is a frame drawn around."""
-    inner = [m for m in marks if m is not ring and ring.around(m) and m.longer > 0.05 * ring.longer]
+    """Tell whether ``ring`` is a frame around one of ``marks``, rather than a digit with something in its hole."""
+    inner = [m for m in marks if m is not ring and ring.contains(m) and m.longer_side > 0.05 * ring.longer_side]
     if not inner:
         return False
     line = labels[ring.box] == ring.labels[0]
-    if along_sides(line) > FRAME:
+    if coverage_of_sides(line) > FRAME:
         return True
     reach = round(REACH * max(labels.shape))
     filled = ndimage.binary_fill_holes(ndimage.maximum_filter(line, 2 * reach + 1))
-    return any(filled[labels[ring.box] == m.labels[0]].mean() > 0.95 for m in inner if m.longer > 0.25 * ring.longer)
+    return any(
+        filled[labels[ring.box] == m.labels[0]].mean() > 0.95 for m in inner if m.longer_side > 0.25 * ring.longer_side
+    )
 
 
 def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
-    """Return the groups of strokes in ``contrast`` as they are read, and the label of each pixel ``(H, W)``.
+    """Return the marks that form digits, in reading order, and the label of each pixel ``(H, W)``.
 
-    What is stronger than the strokes and is none (a frame, a table, dust) must not set the threshold: it is put aside
-    and the rest looked at again. No group: no ink stands out of the grain.
+    The threshold depends on the strongest contrast. If that belongs to something that is not a digit (a frame, a table,
+    dust), it is put aside and the rest is searched again. No marks are returned if no ink stands out from the grain.
     """
-    values, grain = contrast.values, contrast.faintest
+    values, grain = contrast.values, contrast.min_ink
     rest, side = values.copy(), max(values.shape)
-    smallest = max(min(6, side // 2), (SMALLEST_DRAWN if contrast.clean else SMALLEST) * side)
-    reach = 0 if contrast.clean else round(REACH * side)
+    if contrast.clean:
+        min_size, reach = MIN_SIZE_CLEAN * side, 0
+    else:
+        min_size, reach = MIN_SIZE * side, round(REACH * side)
+    min_size = max(min_size, min(6, side // 2))
+    # The edge of the picture and, later, the surroundings of what was put aside.
     outside = np.pad(np.zeros(np.subtract(values.shape, 2), bool), 1, constant_values=True)
-    for _ in range(6):
+    for _ in range(MAX_ROUNDS):
         strongest = rest.max()
         if strongest < BLANK * grain:
             break
-        mask = rest > max(INK * strongest, grain)
-        faint = rest > max(INK / 2 * strongest, grain)
+        mask = rest > max(MIN_INK * strongest, grain)
+        faint = rest > max(MIN_INK / 2 * strongest, grain)
         lines = ruled_lines(faint, values)
         lines |= bars_between(lines, mask & ~lines)
         labels, marks = connected(mask & ~lines, reach)
         without_lines = replace(contrast, values=np.where(lines, 0, values))
-        groups = group(strokes_among(marks, labels, without_lines, outside, smallest))
+        groups = group(strokes_among(marks, labels, without_lines, outside, min_size))
         found = np.isin(labels, [label for mark in groups for label in mark.labels])
-        if groups and values[found].max() > 0.8 * strongest:
-            return groups, labels
         aside = mask & ~found
-        if not aside.any():
+        has_strongest = groups and values[found].max() > 0.8 * strongest
+        if has_strongest or not aside.any():
             return groups, labels
         rest[ndimage.binary_dilation(aside | lines, TOUCHING)] = 0
         outside |= ndimage.binary_dilation(aside & ~lines, TOUCHING, 3)
@@ -90,38 +96,45 @@ def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
 
 
 def number_of_marks(contrast: Contrast) -> int:
-    """Return how many marks stand out of the grain, of whatever kind: many where digits are too small to be read."""
+    """Return how many marks of any kind stand out from the grain."""
     strongest = contrast.values.max()
-    if strongest < BLANK * contrast.faintest:
+    if strongest < BLANK * contrast.min_ink:
         return 0
-    _, marks = connected(contrast.values > max(INK * strongest, contrast.faintest), 0)
-    return sum(mark.longer > 2 for mark in marks)
+    _, marks = connected(contrast.values > max(MIN_INK * strongest, contrast.min_ink), 0)
+    return sum(mark.longer_side > 2 for mark in marks)
 
 
 def connected(mask: np.ndarray, reach: int) -> tuple[np.ndarray, list[Mark]]:
-    """Return the label of each pixel ``(H, W)`` and the marks; gaps of up to ``2 * reach`` pixels do not part them."""
+    """Return the label of each pixel ``(H, W)`` and the marks, joined across gaps of up to ``2 * reach`` pixels."""
     labels, _ = ndimage.label(ndimage.maximum_filter(mask, 2 * reach + 1, mode="constant"), TOUCHING)
     labels *= mask
-    boxes = enumerate(ndimage.find_objects(labels), 1)
-    return labels, [Mark([i], *(at for side in box for at in (side.start, side.stop))) for i, box in boxes if box]
+    marks = []
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box:
+            rows, columns = box
+            marks.append(Mark([label], rows.start, rows.stop, columns.start, columns.stop))
+    return labels, marks
 
 
 def strokes_among(
-    marks: list[Mark], labels: np.ndarray, contrast: Contrast, outside: np.ndarray, smallest: float
+    marks: list[Mark], labels: np.ndarray, contrast: Contrast, outside: np.ndarray, min_size: float
 ) -> list[Mark]:
     """Return the marks that may be strokes of digits.
 
-    Those that touch ``outside`` only where nothing else may be one, and nothing as large is haze; on even paper, those
-    of the size of the others, too.
+    Marks that touch ``outside`` are left out if there is a large enough mark elsewhere, a digit or haze. On even paper
+    those are kept that are not much larger than the digits elsewhere.
     """
-    digits = [m for m in marks if m.longer >= smallest and not is_no_digit(labels[m.box] == m.labels[0])]
+    digits = [m for m in marks if m.longer_side >= min_size and not is_blob_or_mesh(labels[m.box] == m.labels[0])]
     haze = [m for m in digits if not contrast.clean and is_haze(contrast.values, m, labels)]
     digits = [m for m in digits if m not in haze]
     digits = [m for m in digits if not encloses(m, digits, labels)]
-    largest = max((m.longer for m in digits), default=0)
+    largest = max((m.longer_side for m in digits), default=0)
     touching = set(np.unique(labels[outside]).tolist())
     inside = [m for m in digits if m.labels[0] not in touching]
-    if any(m.longer > 0.3 * largest or m.longer > 0.25 * max(labels.shape) for m in inside + haze):
-        alike = 1.5 * max(m.longer for m in inside) if inside and contrast.even else 0
-        digits = inside + [m for m in digits if m.labels[0] in touching and m.longer <= alike]
-    return digits + [m for m in marks if 2 < m.longer < smallest] if digits else []
+    if any(m.longer_side > 0.3 * largest or m.longer_side > 0.25 * max(labels.shape) for m in inside + haze):
+        max_touching = 1.5 * max(m.longer_side for m in inside) if inside and contrast.even else 0
+        digits = inside + [m for m in digits if m.labels[0] in touching and m.longer_side <= max_touching]
+    if not digits:
+        return []
+    small_pieces = [m for m in marks if 2 < m.longer_side < min_size]  # may belong to a digit
+    return digits + small_pieces

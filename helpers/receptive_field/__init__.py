@@ -1,4 +1,4 @@
-"""The layer table of any network: receptive fields computed along the data flow, and proved by perturbation."""
+"""The layer table of any network: receptive fields computed layer by layer, and checked by perturbing the image."""
 
 from helpers.receptive_field.markdown import to_markdown
 from helpers.receptive_field.sliding import slide

@@ -1,4 +1,4 @@
-"""Along one axis: which positions an operation reads, and what its units therefore see of the image."""
+"""Along one axis: which positions an operation reads, and which pixels its units therefore see."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch import Tensor
 from helpers.receptive_field.sliding import slide
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
-Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): pixels, the last ones included
+Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): in pixels; bottom and right are included
 
 
 class Window(NamedTuple):
-    """A window that slides over a map, such as that of a convolution or a pooling."""
+    """The sliding window of a convolution or a pooling."""
 
     kernel_size: int
     stride: int = 1
@@ -27,15 +27,16 @@ class Window(NamedTuple):
         return Pattern([[k * self.dilation - self.padding for k in range(self.kernel_size)]], self.stride)
 
     def positions(self, num_units: int) -> Tensor:
-        """Return which positions of the map each unit reads, (num_units, kernel_size); some may lie outside."""
-        inside_the_window = torch.arange(self.kernel_size) * self.dilation - self.padding
-        return torch.arange(num_units)[:, None] * self.stride + inside_the_window
+        """Return the positions each unit reads, (num_units, kernel_size); some may lie outside of the map."""
+        offsets = torch.arange(self.kernel_size) * self.dilation - self.padding
+        return torch.arange(num_units)[:, None] * self.stride + offsets
 
 
 class Pattern(NamedTuple):
-    """Where units read unlike numbers of positions or move on by unlike steps, until that repeats: an upsampling, say.
+    """A periodic pattern of positions, for operations without one sliding window, such as upsampling.
 
-    The first units read the positions ``reads``, the next ``len(reads)`` units the same plus ``advance``, and so on.
+    The first ``len(reads)`` units read the positions ``reads``, one entry for each unit. The next ``len(reads)`` units
+    read the same positions plus ``advance``, and so on.
     """
 
     reads: Sequence[Sequence[int]]
@@ -45,7 +46,7 @@ class Pattern(NamedTuple):
         return self
 
     def positions(self, num_units: int) -> Tensor:
-        """As ``Window.positions``; units that read fewer positions than others have -1 for the rest."""
+        """As ``Window.positions``; rows of units that read fewer positions are filled up with -1."""
         rows = []
         for unit in range(num_units):
             repeats, phase = divmod(unit, len(self.reads))
@@ -54,17 +55,17 @@ class Pattern(NamedTuple):
 
 
 def rectangular(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return rows of unlike lengths as one tensor, filled up with -1, which is a position outside of any map."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[-1] * (width - len(row))] for row in rows])
+    """Return ``rows`` as one tensor; shorter rows are filled up with -1, a position outside of every map."""
+    width = max(len(row) for row in rows)
+    return torch.tensor([list(row) + [-1] * (width - len(row)) for row in rows])
 
 
 @dataclass(frozen=True)
 class Field:
-    """What the units of a map see along one axis of an image without borders.
+    """The pixels that each unit of a map sees along one axis, as if the image had no borders.
 
-    With ``P = len(first)``, unit ``q * P + r`` sees the pixels ``first[r] + q * step`` to ``last[r] + q * step``. P is
-    1 unless the map was upsampled, or pooled to a size that does not divide it.
+    With ``P = len(first)``, the period, unit ``q * P + r`` sees ``first[r] + q * step`` to ``last[r] + q * step``. P
+    is 1 unless the map was upsampled, or adaptively pooled to a size that does not divide its own.
     """
 
     length: int  # number of units
@@ -74,28 +75,28 @@ class Field:
 
     @property
     def receptive_field(self) -> int:
-        """The largest number of pixels that a unit sees."""
+        """The number of pixels a unit sees; the largest if units differ."""
         ends = [self.of(unit) for unit in range(min(self.length, len(self.first)))]
         return max(last - first + 1 for first, last in ends)
 
     @property
     def jump(self) -> int | Fraction:
-        """Pixels between neighbours, on average; 0 where all units see the same."""
+        """Pixels from one unit to the next, on average; 0 if all units see the same pixels."""
         jump = Fraction(self.step, len(self.first))
         return int(jump) if jump.denominator == 1 else jump
 
     @property
     def start(self) -> int:
-        """The first pixel of the first unit."""
+        """The first pixel that the first unit sees."""
         return self.first[0]
 
     def of(self, unit: int) -> tuple[int, int]:
-        """Return the first and the last pixel of ``unit``, which may lie outside the map."""
+        """Return the first and the last pixel that ``unit`` sees; the unit may lie outside of the map."""
         steps, phase = divmod(unit, len(self.first))
         return self.first[phase] + steps * self.step, self.last[phase] + steps * self.step
 
     def hull(self, units: Sequence[int]) -> tuple[int, int]:
-        """Return the first and the last pixel that any of ``units`` sees."""
+        """Return the first and the last pixel that ``units`` see together."""
         ends = [self.of(unit) for unit in units]
         return min(first for first, _ in ends), max(last for _, last in ends)
 
@@ -105,7 +106,9 @@ class Field:
             size, jump, start = slide(self.receptive_field, self.step, self.first[0], *window)
             return Field(length, (start,), (start + size - 1,), jump)
         reads, advance = window.pattern()
-        repeats = len(self.first) // gcd(len(self.first), advance)  # until the pattern meets the same phase again
+        repeats = len(self.first) // gcd(
+            len(self.first), advance
+        )  # after which the pattern starts at phase 0 of this field again
         hulls = []
         for repeat in range(repeats):
             hulls += [self.hull([position + repeat * advance for position in read]) for read in reads]
@@ -114,10 +117,11 @@ class Field:
 
 
 def union(fields: Sequence[Field], length: int) -> Field | None:
-    """Return the field of ``length`` units, each of which sees what the same unit sees of several maps.
+    """Return the field of an elementwise operation on several maps: each unit sees what it sees in any of them.
 
-    A shorter map is one unit long and broadcast: each unit sees all of it, so that all see the same. None where the
-    jumps differ: what a unit sees then grows along the map, and no jump describes it.
+    A map shorter than ``length`` has one unit along this axis and is broadcast: every unit of the result sees it, so
+    all units count as seeing the same pixels. Returns None if the jumps differ: the region that a unit sees then grows
+    along the map, and no constant jump describes it.
     """
     jumps = {field.jump for field in fields}
     if len(set(fields)) == 1 and fields[0].length == length:

@@ -1,4 +1,7 @@
-"""Whether the elements of a tensor lie in a grid, as the units of a map do: found from what they see."""
+"""Find out whether the elements of a tensor form a feature map: whether they see regions on a regular grid.
+
+``units`` are extents in units of the map that the tensor was computed from, not in pixels.
+"""
 
 from collections.abc import Sequence
 
@@ -7,30 +10,32 @@ from torch import Tensor
 from helpers.receptive_field.extents import NOTHING, compact
 from helpers.receptive_field.geometry import Pair, Pattern, Window
 
-MAX_PERIOD = 16  # units after which a pattern has to repeat to be found; it has to do so three times
+MAX_PERIOD = 16  # in units: longer periods are not found; the pattern must also occur three times
 
 
 def is_channels_last(units: Tensor) -> bool:
-    """Tell whether ``units`` (4, images, rows, columns, channels) are in a grid but for the place of the channels."""
-    moved = units.permute(0, 1, 4, 2, 3)
-    # A map of one channel whose rows and columns are transposed looks alike, save that its columns see unlike rows.
-    return moves(grid_of(moved)) and (units.shape[2] > 1 or all_channels_see_the_same(moved))
+    """Tell whether ``units`` are those of a map with its channels last: (4, images, rows, columns, channels)."""
+    channels_first = units.permute(0, 1, 4, 2, 3)
+    # A transposed map of one channel would pass as well, but there the supposed channels see different rows.
+    return advances(grid_of(channels_first)) and (units.shape[2] > 1 or all_channels_see_the_same(channels_first))
 
 
 def all_channels_see_the_same(units: Tensor) -> bool:
+    """Tell whether the channels of ``units`` (4, images, channels, rows, columns) see the same, or nothing."""
     shared = compact(units)
     return bool(((shared == shared.amax((1, 2), keepdim=True)) | (shared == NOTHING)).all())
 
 
-def moves(grid: Sequence[Window | Pattern] | None) -> bool:
+def advances(grid: Sequence[Window | Pattern] | None) -> bool:
+    """Tell whether there is a ``grid`` in which neighbouring units see different regions along both axes."""
     return bool(grid) and all(window.pattern().advance for window in grid)
 
 
 def grid_of(units: Tensor) -> list[Window | Pattern] | None:
-    """Return the window, for each axis, through which a tensor reads a map; None if there is none.
+    """Return for each axis the window through which a tensor reads a map; None if its elements form no grid.
 
-    ``units`` (4, images, channels, rows, columns) are extents in units of that map. As a unit is one position of all
-    channels, it sees what they see together; one that sees nothing, as under a mask, may be part of any grid.
+    ``units`` is (4, images, channels, rows, columns). A position sees what its channels see together. A position that
+    sees nothing, as under a mask, fits into any grid.
     """
     together = compact(units).amax((1, 2)).expand(4, *units.shape[-2:])
     windows = []
@@ -43,7 +48,7 @@ def grid_of(units: Tensor) -> list[Window | Pattern] | None:
         ends = zip((-line_minus_first).flatten().tolist(), line_last.flatten().tolist(), strict=True)
         for i, (first, end) in enumerate(ends):
             if end != NOTHING:
-                lines[i] = int(first), int(end)
+                lines[i] = (int(first), int(end))
         window = window_of(lines, last.shape[axis])
         if window is None:
             return None
@@ -52,35 +57,37 @@ def grid_of(units: Tensor) -> list[Window | Pattern] | None:
 
 
 def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None:
-    """Return what slides over a map so that line i reads the positions from ``lines[i][0]`` to ``lines[i][1]``.
+    """Return the window or pattern with which line i reads the positions ``lines[i]`` (first, last) of a map.
 
-    A line that is not in ``lines`` reads nothing but padding. At the borders of the map windows may be cut off, if
-    there is one that is not.
+    A line that is not in ``lines`` reads only padding. Windows may be cut off at the borders of the map, as long as
+    one of them is whole. Returns None if no window or pattern fits.
     """
     if not lines:
         return None
-    first, last = min(start for start, _ in lines.values()), max(end for _, end in lines.values())
+    first = min(start for start, _ in lines.values())
+    last = max(end for _, end in lines.values())
     if num_lines == 1:
         return Window(last - first + 1, padding=-first)
     if len(lines) > 1 and set(lines.values()) == {(first, last)}:
         return Window(last - first + 1, 0, -first)
-    starts, ends = {i: start for i, (start, _) in lines.items()}, {i: end for i, (_, end) in lines.items()}
+    starts = {i: start for i, (start, _) in lines.items()}
+    ends = {i: end for i, (_, end) in lines.items()}
     uncut_starts = {i: start for i, start in starts.items() if start > first}
     uncut_ends = {i: end for i, end in ends.items() if end < last}
-    known = [(starts, ends)]
+    known = [(starts, ends)]  # tried first as if no window were cut off
     if uncut_starts.keys() & uncut_ends.keys():
         known.append((uncut_starts, uncut_ends))
     for period in range(1, max(1, min(num_lines // 3, MAX_PERIOD)) + 1):
         for known_starts, known_ends in known:
-            pattern = repeated(known_starts, known_ends, period)
-            if pattern and all(cut(pattern, i, first, last) == line for i, line in lines.items()):
+            pattern = periodic(known_starts, known_ends, period)
+            if pattern and all(clipped(pattern, i, first, last) == line for i, line in lines.items()):
                 read, advance = pattern.reads[0], pattern.advance
                 return pattern if period > 1 else Window(len(read), advance, -read[0])
     return None
 
 
-def repeated(starts: dict[int, int], ends: dict[int, int], period: int) -> Pattern | None:
-    """Return the pattern of so many lines that has these starts and ends, if it moves on by one step."""
+def periodic(starts: dict[int, int], ends: dict[int, int], period: int) -> Pattern | None:
+    """Return the pattern of ``period`` lines with these starts and ends, if it advances by a constant step."""
     steps = set()
     for known in (starts, ends):
         steps |= {known[i + period] - known[i] for i in known if i + period in known}
@@ -93,8 +100,8 @@ def repeated(starts: dict[int, int], ends: dict[int, int], period: int) -> Patte
     return Pattern(reads, advance) if all(reads) else None
 
 
-def cut(pattern: Pattern, line: int, first: int, last: int) -> Pair:
-    """Return the first and the last position that ``line`` reads of those from ``first`` to ``last``."""
+def clipped(pattern: Pattern, line: int, first: int, last: int) -> Pair:
+    """Return the first and the last position that ``line`` reads, clipped to ``first`` and ``last``."""
     repeats, phase = divmod(line, len(pattern.reads))
     read, moved = pattern.reads[phase], repeats * pattern.advance
     return max(read[0] + moved, first), min(read[-1] + moved, last)

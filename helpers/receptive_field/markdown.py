@@ -1,4 +1,4 @@
-"""The layer table as Markdown that reads well in a diff, too."""
+"""The layer table as Markdown, aligned so that it also reads well as plain text, as in a diff."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -8,12 +8,14 @@ from helpers.runtime.markdown import markdown_table
 
 
 def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
-    """Return a Markdown table (sizes as height×width×channels), its total, and notes on fields and image.
+    """Return a Markdown table of ``rows``, the totals, and notes on what the reader might miss.
 
-    ``rows`` are those of ``layer_table``, ``stages`` or ``blocks``; ``multiply_adds`` adds a column of them, for one
-    image.
+    ``rows`` come from ``layer_table``, ``stages`` or ``blocks``. Shapes are written height×width×channels.
+    ``multiply_adds`` adds a column with the multiply-adds for one image.
     """
-    columns = {"Parameters": "params"} | ({"Multiply-adds": "multiply_adds"} if multiply_adds else {})
+    columns = {"Parameters": "params"}
+    if multiply_adds:
+        columns["Multiply-adds"] = "multiply_adds"
     head = ["Layer", "Operation", "Input", "Output", "Receptive field", "Jump", *columns]
     lines = []
     for row in rows:
@@ -21,45 +23,50 @@ def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
         numbers = [f"{getattr(row, name):,}" for name in columns.values()]
         lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _jump(row), *numbers])
     totals = [f"{sum(getattr(row, name) for row in rows):,} {title.lower()}" for title, name in columns.items()]
-    notes = [f"Note: {note}" for note in (*_outgrown(rows), *_said(rows), *_missed(rows))]
+    notes = [f"Note: {note}" for note in (*_larger_than_image(rows), *_own_notes(rows), *_unseen_pixels(rows))]
     return "\n\n".join([markdown_table(head, lines, num_left=2), f"Total: {', '.join(totals)}", *notes])
 
 
-def _outgrown(rows: Sequence) -> list[str]:
-    """Tell which theoretical fields are larger than the image."""
+def _larger_than_image(rows: Sequence) -> list[str]:
+    """Return a note on the theoretical receptive fields that are larger than the image."""
     image = rows[0].input_shape[1:]
-    names = [row.name for row in rows if any(f > n for f, n in zip(row.receptive_field, image, strict=False))]
+    names = []
+    for row in rows:
+        if any(seen > side for seen, side in zip(row.receptive_field, image, strict=False)):
+            names.append(row.name)
     if not names:
         return []
-    fields = f"receptive fields of {len(names)} layers, the first of them {names[0]}, are"
-    fields = fields if names[1:] else f"receptive field of {names[0]} is"
-    return [f"the {fields} larger than the {_by(*image)} image."]
+    if len(names) == 1:
+        return [f"the receptive field of {names[0]} is larger than the {_by(*image)} image."]
+    layers = f"{len(names)} layers, the first of them {names[0]},"
+    return [f"the receptive fields of {layers} are larger than the {_by(*image)} image."]
 
 
-def _said(rows: Sequence) -> list[str]:
-    """Return the rows' own notes, each once with the first of the names that it holds for."""
+def _own_notes(rows: Sequence) -> list[str]:
+    """Return the notes of the rows; one that several rows share is given once and names the first of them."""
     names: dict[str, list[str]] = {}
     for row in rows:
         for sentence, name in row.notes:
             names.setdefault(sentence, []).append(name)
-    said = []
-    for sentence, (first, *others) in names.items():
-        said.append(sentence.format(f"{first} and {len(others)} more" if others else first))
-    return said
+    notes = []
+    for sentence, concerned in names.items():
+        more = f" and {len(concerned) - 1} more" if len(concerned) > 1 else ""
+        notes.append(sentence.format(concerned[0] + more))
+    return notes
 
 
-def _missed(rows: Sequence) -> list[str]:
-    """Tell what of the image the last layer misses, and how much the last map's central unit sees."""
+def _unseen_pixels(rows: Sequence) -> list[str]:
+    """Return notes on the pixels that the last layer, and the central unit of the last map, do not see."""
     image, last, notes = rows[0].input_shape[1:], rows[-1], []
-    everything = tuple((0, n - 1) for n in image)
+    whole_image = tuple((0, side - 1) for side in image)
     seen = box_of(last.extents.flatten(1).amax(1))
-    if image and seen and seen != everything:
+    if image and seen and seen != whole_image:
         (top, bottom), (left, right) = seen
         lines = f"rows {top} to {bottom} and columns {left} to {right}"
         notes.append(f"{last.name}, the last layer, sees {lines} of {_by(*image)} pixels, and nothing of the rest.")
     maps = [row for row in rows if max(row.output_shape[1:], default=1) > 1]
-    if maps and maps[-1].box() != everything:
-        seen = _by(*(last - first + 1 for first, last in maps[-1].box() or ())) or "none"
+    if maps and maps[-1].box() != whole_image:
+        seen = _by(*(end - start + 1 for start, end in maps[-1].box() or ())) or "none"
         unit = f"the central unit of {maps[-1].name}, the last layer with a map,"
         notes.append(f"{unit} sees {seen} of {_by(*image)} pixels.")
     return notes

@@ -1,59 +1,61 @@
-"""What each operation reads of its input: the tables that ``layer_table`` looks up, and a student may extend.
+"""Which of its inputs each operation reads: the tables that ``layer_table`` looks up, and that you may extend.
 
-Operations have one name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu.
+nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_ share one name here: leakyrelu.
 """
 
 from helpers.receptive_field.calls import Call
 
 
 def names(text: str) -> frozenset[str]:
-    """Return the words of ``text``."""
     return frozenset(text.split())
 
 
-# ---- which of its arguments' values an operation reads ----
+# ---- operations that read the shape, type or device of an argument, but not its values ----
 
-# Of the first argument only shape, type and device: what these give does not come from it.
-READ_NO_VALUES = names("""
-    zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull
-    newempty new newtensor newemptystrided""")
-# Of the other one only shape, type and device.
-READ_FIRST_VALUES = names("typeas viewas reshapeas expandas to resizeas")
+READ_NO_VALUES = names(  # of the first argument: the result does not depend on the image
+    """zeroslike oneslike fulllike emptylike randlike randnlike randintlike newzeros newones newfull newempty new
+    newtensor newemptystrided"""
+)
+READ_FIRST_VALUES = {"typeas", "viewas", "reshapeas", "expandas", "to", "resizeas"}  # of the first argument only
 
-# ---- what each element of the result reads ----
+# ---- which input elements each output element reads ----
 
-NORMS = names("groupnorm layernorm instancenorm rmsnorm")  # their statistics count as constants: own position only
+NORMS = {"groupnorm", "layernorm", "instancenorm", "rmsnorm"}  # pointwise, as their statistics count as constants
 DROPOUTS = names("dropout dropout1d dropout2d dropout3d alphadropout featurealphadropout featuredropout")
-# Its own position in each input, broadcast.
+# The element at the same position of each input, after broadcasting.
 POINTWISE = NORMS | DROPOUTS
-POINTWISE |= names("""
-    batchnorm clone contiguous detach data to float double half bfloat16 type typeas cpu
-    cuda real requiresgrad relu relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid expit logsigmoid tanh
-    hardtanh hardsigmoid hardswish hardshrink softshrink tanhshrink threshold softplus softsign abs absolute clamp
-    clampmin clampmax clip exp exp2 expm1 log log1p log2 log10 logit neg negative positive sign sgn pow rpow floatpower
-    sqrt rsqrt square reciprocal sin cos tan asin acos atan arctan sinh cosh asinh acosh atanh sinc erf erfc round floor
-    ceil trunc fix frac nantonum maximum minimum fmax fmin add radd sub rsub subtract mul rmul multiply div rdiv divide
-    truedivide truediv rtruediv floordiv rfloordiv floordivide remainder fmod lerp addcmul addcdiv atan2 hypot logaddexp
-    xlogy where maskedfill gt lt ge le eq ne greater less logicaland logicalor logicalnot logicalxor isnan isinf
-    isfinite and or xor invert tensor astensor asarray deepcopy newtensor""")
-# Elements are moved, left out or repeated, none is computed: the operation itself tells where each comes from.
-MOVING = names("""
-    flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
+POINTWISE |= names(
+    """batchnorm clone contiguous detach data to float double half bfloat16 type typeas cpu cuda real requiresgrad relu
+    relu6 leakyrelu prelu rrelu elu selu celu gelu silu mish sigmoid expit logsigmoid tanh hardtanh hardsigmoid
+    hardswish hardshrink softshrink tanhshrink threshold softplus softsign abs absolute clamp clampmin clampmax clip exp
+    exp2 expm1 log log1p log2 log10 logit neg negative positive sign sgn pow rpow floatpower sqrt rsqrt square
+    reciprocal sin cos tan asin acos atan arctan sinh cosh asinh acosh atanh sinc erf erfc round floor ceil trunc fix
+    frac nantonum maximum minimum fmax fmin add radd sub rsub subtract mul rmul multiply div rdiv divide truedivide
+    truediv rtruediv floordiv rfloordiv floordivide remainder fmod lerp addcmul addcdiv atan2 hypot logaddexp xlogy
+    where maskedfill gt lt ge le eq ne greater less logicaland logicalor logicalnot logicalxor isnan isinf isfinite and
+    or xor invert tensor astensor asarray deepcopy newtensor"""
+)
+# One element, moved from elsewhere: running the operation on numbered elements tells which.
+MOVING = names(
+    """flatten unflatten view viewas reshape reshapeas ravel squeeze unsqueeze permute transpose swapaxes swapdims
     movedim moveaxis t mt adjoint atleast3d expand expandas broadcastto broadcasttensors repeat repeatinterleave tile
     chunk split splitwithsizes tensorsplit unsafechunk unsafesplit hsplit vsplit unbind select narrow getitem setitem
-    indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold
-    diagonal tril triu copy fill zero stack hstack vstack dstack""")
-# By the values of an index or mask.
-CHOOSING = names("getitem setitem gather takealongdim indexselect indexcopy indexfill")
-# Over the dimensions given.
-REDUCING = names("""
-    mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm
-    logsumexp median nanmedian quantile argmax argmin aminmax any all countnonzero""")
-# Each element reads all along one dimension.
+    indexselect indexcopy indexfill gather takealongdim flip fliplr flipud rot90 roll channelshuffle unfold diagonal
+    tril triu copy fill zero stack hstack vstack dstack"""
+)
+# Moving operations whose index or mask may be computed from the image.
+INDEXING = {"getitem", "setitem", "gather", "takealongdim", "indexselect", "indexcopy", "indexfill"}
+# All elements along the dimensions given, which the result no longer has.
+REDUCING = names(
+    """mean sum nansum nanmean amax amin max min prod std var stdmean varmean norm linalgnorm linalgvectornorm logsumexp
+    median nanmedian quantile argmax argmin aminmax any all countnonzero"""
+)
+# All elements along one dimension, which the result keeps.
 OVER_DIMENSION = names("softmax logsoftmax softmin normalize sort argsort topk kthvalue cosinesimilarity gumbelsoftmax")
-CUMULATIVE = names("cumsum cumprod cummax cummin logcumsumexp")  # along one dimension, what comes before and itself
-WEIGHTED = names("linear matmul rmatmul mm bmm mv addmm addmv baddbmm")  # by constants, along one dimension
-FUSED = names("flatten view reshape squeeze softmax logsoftmax")  # what a table of stages need not show
+# The element itself and all earlier ones along one dimension.
+CUMULATIVE = {"cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"}
+WEIGHTED = names("linear matmul rmatmul mm bmm mv addmm addmv baddbmm")  # products with a constant matrix
+FUSED = {"flatten", "view", "reshape", "squeeze", "softmax", "logsoftmax"}  # not worth a stage of their own
 
 SIGNATURES = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "input weight bias stride padding dilation groups"),
@@ -89,34 +91,36 @@ SIGNATURES = {
 }
 
 
-def settings(call: Call) -> dict[str, object]:
+def named_arguments(call: Call) -> dict[str, object]:
     """Return the arguments of ``call`` by name."""
     return dict(zip(SIGNATURES.get(call.kind, "input").split(), call.args, strict=False)) | call.kwargs
 
 
 def factors(call: Call) -> tuple[object, object]:
-    """Return the left and the right one of what a ``call`` of WEIGHTED multiplies."""
-    given = [*call.args, *call.kwargs.values()]
+    """Return the left and the right factor of the product that ``call``, one of WEIGHTED, computes."""
+    values = [*call.args, *call.kwargs.values()]
     if call.kind in ("addmm", "addmv", "baddbmm"):
-        return given[1], given[2]
-    return (given[1], given[0]) if call.kind == "rmatmul" else (given[0], given[1])
+        return values[1], values[2]
+    if call.kind == "rmatmul":
+        return values[1], values[0]
+    return values[0], values[1]
 
 
-# ---- what stays unsupported, and why ----
+# ---- unsupported operations, with the reason ----
 
-BEFORE_IT = "make a table of the layers before it, as a network of their own"
+STOP_BEFORE_IT = "make a table of the layers before it, as a network of their own"
 ATTENTION = (
-    "its weights come from the image, as in attention, so that its units may read any other and no window tells which; "
-    f"{BEFORE_IT}"
+    "its weights are computed from the image, as in attention, so a unit may read any position, not just a window; "
+    f"{STOP_BEFORE_IT}"
 )
-RECURRENT = f"it is recurrent: what it gives for one step depends on the steps before; {BEFORE_IT}"
-PLACES = f"which positions it reads depends on the values of the image; {BEFORE_IT}"
-GRID = f"where it samples its input is told by a grid, not by a window; {BEFORE_IT}"
-EVERYTHING = f"each of its values reads the whole map, so that no window tells what its units read; {BEFORE_IT}"
-UNSUPPORTED = {  # why, by kind
+RECURRENT = f"it is recurrent: its output at one step depends on the steps before; {STOP_BEFORE_IT}"
+VALUE_DEPENDENT = f"which positions it reads depends on the values of the image; {STOP_BEFORE_IT}"
+GRID = f"it samples its input where a grid says, not through a window; {STOP_BEFORE_IT}"
+WHOLE_MAP = f"each of its values reads the whole map, not a window of it; {STOP_BEFORE_IT}"
+UNSUPPORTED = {  # the reason, by kind
     **dict.fromkeys(("nativemultiheadattention", "multiheadattentionforward", "scaleddotproductattention"), ATTENTION),
     **dict.fromkeys(("lstm", "gru", "rnntanh", "rnnrelu", "lstmcell", "grucell", "rnntanhcell"), RECURRENT),
-    **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), PLACES),
+    **dict.fromkeys(("deformconv2d", "maxunpool2d", "nonzero", "maskedselect", "embedding"), VALUE_DEPENDENT),
     **dict.fromkeys(("gridsample", "gridsampler", "affinegrid"), GRID),
-    **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), EVERYTHING),
+    **dict.fromkeys(("fftfft2", "fftrfft2", "fftfft", "fftrfft", "fftfftn", "fftrfftn"), WHOLE_MAP),
 }

@@ -1,4 +1,4 @@
-"""Find by NaN which pixels of an image reach a unit."""
+"""Measure which pixels a unit sees: set pixels to NaN and look whether the unit becomes NaN."""
 
 from collections.abc import Callable, Sequence
 from math import nan
@@ -13,81 +13,92 @@ from helpers.receptive_field.operations import NORMS
 from helpers.receptive_field.tracing import Tracer
 from helpers.runtime.looking import tensors_in
 
-CHUNK = 1 << 20  # input values that are perturbed at a time
-Spot = tuple[int, range]  # axis (0 for rows) and the lines along it
+CHUNK = 1 << 20  # about how many input values a batch of perturbed images has
+Band = tuple[int, range]  # axis (0 for rows, 1 for columns), and which of its lines
 
 
-def reaches(
-    network: nn.Module, layer: str, unit: Pair | None, input_size: Sequence[int], spots: list[Spot]
-) -> set[Spot]:
-    """Return those of ``spots`` from which NaN reaches ``unit`` of ``layer`` in ``network``, a copy in float64."""
-    # The last image is clean. There are two at least: a batch of one might be squeezed away.
-    images = torch.ones(max(2, len(spots) + 1), *input_size, dtype=torch.float64)
-    for picture, (axis, lines) in zip(images, spots, strict=False):
-        picture.narrow(axis + 1, lines.start, len(lines)).fill_(nan)
+def bands_reaching(
+    network: nn.Module, layer: str, unit: Pair | None, input_size: Sequence[int], bands: list[Band]
+) -> set[Band]:
+    """Return those of ``bands`` from which NaN reaches ``unit`` of ``layer``. ``network`` is in float64."""
+    # One image for each band, and a last one without NaN. At least two, as squeeze() drops a batch of one.
+    images = torch.ones(max(2, len(bands) + 1), *input_size, dtype=torch.float64)
+    for image, (axis, lines) in zip(images, bands, strict=False):
+        image.narrow(axis + 1, lines.start, len(lines)).fill_(nan)
     output = _output_of(network, layer, images)
     maps = output if output.ndim == 4 else output.flatten(1)[..., None, None]
-    hits = at(maps, unit).isnan().flatten(1).any(1).tolist()
-    if hits[-1] and spots:
-        reaches(network, layer, unit, input_size, [])  # raises if the clean image gives NaN without the others, too
-        raise ValueError(f"{layer} mixes images: what it gives for one depends on those beside it")
-    if hits[-1]:
+    is_nan = at(maps, unit).isnan().flatten(1).any(1).tolist()
+    if is_nan[-1] and bands:
+        bands_reaching(network, layer, unit, input_size, [])  # raises if an image of ones alone gives NaN
+        raise ValueError(f"{layer} mixes images: its output for one depends on the others of the batch")
+    if is_nan[-1]:
         raise ValueError(f"{layer} turns an image of ones into NaN: mend the weights or statistics")
-    return {spot for spot, hit in zip(spots, hits, strict=False) if hit}
+    return {band for band, hit in zip(bands, is_nan, strict=False) if hit}
 
 
-def search(sides: Pair, num_values: int, reaching: Callable[[list[Spot]], set[Spot]]) -> Box | None:
-    """Return the box of the lines from which NaN reaches a unit, None if it does from none.
+def search(sides: Pair, num_values: int, reaching: Callable[[list[Band]], set[Band]]) -> Box | None:
+    """Return the box of pixels from which NaN reaches a unit; None if it reaches it from nowhere.
 
-    Each of its four edges is sought in a range of lines. All ranges are cut into parts at a time, into as many as give
-    images of at most CHUNK values together, ``num_values`` each, but two at least.
+    ``reaching`` returns which of the given bands reach the unit. Each of the four edges of the box is searched for in a
+    range of lines, at first the whole side of the image. In every round all ranges are cut into bands, and each range
+    shrinks to the outermost band that reaches the unit. A range is cut into as many bands as fit into CHUNK values, at
+    ``num_values`` for each image, but at least two.
     """
-    everything, parts = (0, range(sides[0])), max(2, CHUNK // (4 * num_values))
-    ranges = {(axis, end): range(sides[axis]) for axis in range(2) for end in (1, -1)}  # 1: first line, -1: last line
-    while everything or any(len(lines) > 1 for lines in ranges.values()):
-        cuts = {edge: _cut(lines, parts)[:: edge[1]] for edge, lines in ranges.items()}
-        spots = dict.fromkeys((axis, lines) for (axis, _), cut in cuts.items() for lines in cut[:-1])
-        hits = reaching([*spots, everything] if everything else [*spots])
-        if everything and everything not in hits:
-            return None
-        everything = None
-        ranges = {edge: next((x for x in cut[:-1] if (edge[0], x) in hits), cut[-1]) for edge, cut in cuts.items()}
-    return tuple((ranges[axis, 1].start, ranges[axis, -1].start) for axis in range(2))
+    whole_image = (0, range(sides[0]))
+    if whole_image not in reaching([whole_image]):
+        return None
+    num_bands = max(2, CHUNK // (4 * num_values))
+    edges = [(0, "first"), (0, "last"), (1, "first"), (1, "last")]
+    ranges = {(axis, end): range(sides[axis]) for axis, end in edges}
+    while any(len(lines) > 1 for lines in ranges.values()):
+        cuts = {}  # for each edge from the outside to the inside
+        for edge, lines in ranges.items():
+            cuts[edge] = _cut(lines, num_bands) if edge[1] == "first" else _cut(lines, num_bands)[::-1]
+        # Some line of the range reaches the unit: if no other band does, the innermost one must.
+        bands = {(axis, lines): None for (axis, _), cut in cuts.items() for lines in cut[:-1]}
+        hits = reaching(list(bands))
+        for (axis, end), cut in cuts.items():
+            reached = [lines for lines in cut[:-1] if (axis, lines) in hits]
+            ranges[axis, end] = reached[0] if reached else cut[-1]
+    rows = (ranges[0, "first"].start, ranges[0, "last"].start)
+    columns = (ranges[1, "first"].start, ranges[1, "last"].start)
+    return rows, columns
 
 
-def _cut(lines: range, parts: int) -> list[range]:
-    size = -(-len(lines) // parts)
+def _cut(lines: range, num_bands: int) -> list[range]:
+    size = -(-len(lines) // num_bands)  # rounded up
     return [lines[i : i + size] for i in range(0, len(lines), size)]
 
 
 class _Reached(BaseException):
-    """Ends a run: the layer has its output."""
+    """Ends the run as soon as the layer has its output."""
 
 
 def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """Return what ``layer`` gives for ``images``: NaN where it has read NaN.
+    """Return the output of ``layer`` for ``images``, with NaN wherever it depends on a NaN.
 
-    Raises ``ValueError`` where there is no such layer, and for an operation that hides NaN.
+    Raises ``ValueError`` if there is no such layer, and for an operation that hides NaN.
     """
 
     def on_call(call: Call) -> list[bool]:
-        """Return for each output whether it can be NaN."""
-        shown = all(tracer.seen[source] for source in call.sources)
-        tainted = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
+        """Run ``call`` and return for each output whether it can show NaN, as floating-point numbers can."""
+        inputs_show_nan = all(tracer.states[source] for source in call.sources)
+        has_nan = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
         if call.kind in NORMS:
             call.result = _run_without_statistics(call)
-        elif call.kind == "interpolate":  # which positions it reads depends on rounding: as in a network's usual type
+        elif call.kind == "interpolate":  # in float32, as usual: rounding decides which positions it reads
             call.result = call.run({id(call.sources[0]): call.sources[0].float()}).double()
         else:
             call.result = call.run()
-        if call.outputs() and not (shown and (not tainted or _shows(call))):
+        hides_nan = not inputs_show_nan or (has_nan and not _shows_nan(call))
+        if call.outputs() and hides_nan:
             raise UnsupportedOperation(
                 f"{call.label} cannot be measured: its result does not show which of its inputs are NaN"
             )
         return [output.is_floating_point() for output in call.outputs()]
 
-    def on_write(tensor: Tensor, shown: bool | None, part: Tensor, written_shown: bool) -> bool:
-        return written_shown and shown is not False  # None: it did not come from the image
+    def on_write(tensor: Tensor, shows_nan: bool | None, part: Tensor, part_shows_nan: bool) -> bool:
+        return part_shows_nan and shows_nan is not False  # None: it was not computed from the image
 
     def on_step(step: Step) -> bool:
         if step.name == layer:
@@ -103,19 +114,24 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 
 def _run_without_statistics(call: Call) -> Tensor:
-    """Run a normalisation so that NaN stays in its place: the statistics, which it would spoil, count as constants."""
-    (source,) = call.sources
+    """Run a normalisation with statistics that ignore NaN, so that NaN stays where it is: they count as constants."""
+    source = call.sources[0]
     return call.run({id(source): source.nan_to_num(0)}) + 0 * source
 
 
-def _shows(call: Call) -> bool:
-    """Tell whether the result of a ``call`` that has read NaN has some, or does not depend on what is NaN."""
+def _shows_nan(call: Call) -> bool:
+    """Tell whether the result of a ``call`` that read NaN contains NaN, or does not depend on what is NaN."""
     numbers = [output for output in call.outputs() if output.is_floating_point()]
-    if not numbers or any(output.isnan().any() for output in numbers):
-        return bool(numbers)
-    if call.name.endswith("_"):  # it has replaced its input
+    if not numbers:
         return False
-    results = []
-    for value in (-1e3, 1e3):
-        results.append(tensors_in(call.run({id(source): source.nan_to_num(value) for source in call.sources})))
-    return all(low.equal(high) for low, high in zip(*results, strict=True))
+    if any(output.isnan().any() for output in numbers):
+        return True
+    if call.name.endswith("_"):  # its input is overwritten: it cannot be run again
+        return False
+    low, high = _run_with(call, -1e3), _run_with(call, 1e3)
+    return all(one.equal(other) for one, other in zip(low, high, strict=True))
+
+
+def _run_with(call: Call, value: float) -> list[Tensor]:
+    """Return the outputs of ``call`` with ``value`` in place of NaN."""
+    return tensors_in(call.run({id(source): source.nan_to_num(value) for source in call.sources}))

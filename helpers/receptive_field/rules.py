@@ -1,4 +1,4 @@
-"""A rule for each kind of operation: what its outputs see, given what its inputs see."""
+"""A rule for each kind of operation: from the states of its inputs to those of its outputs."""
 
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -6,43 +6,50 @@ from typing import NoReturn
 from torch import Tensor
 
 from helpers.receptive_field.calls import Call, UnsupportedOperation
-from helpers.receptive_field.elementwise import across_channels, chosen, concatenated, moved, moved_in_theory, pointwise
+from helpers.receptive_field.elementwise import (
+    across_channels,
+    concatenated,
+    masked,
+    moved,
+    moved_between_maps,
+    pointwise,
+)
 from helpers.receptive_field.extents import compact, merged
 from helpers.receptive_field.operations import (
     ATTENTION,
-    BEFORE_IT,
     CUMULATIVE,
     MOVING,
     OVER_DIMENSION,
     POINTWISE,
     REDUCING,
+    STOP_BEFORE_IT,
     UNSUPPORTED,
     WEIGHTED,
     factors,
-    settings,
+    named_arguments,
 )
-from helpers.receptive_field.state import FieldState, alike, settled
+from helpers.receptive_field.state import FieldState, as_map_if_it_is_one, on_common_map
 from helpers.receptive_field.windows import MOVING_WINDOWS, WINDOWS, through_window
 from helpers.runtime.looking import first_line
 
 
-def see(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    """Return what the outputs of ``call`` see, given what its sources see.
+def propagate(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
+    """Return the states of the outputs of ``call``, given the ``states`` of its sources.
 
-    Raises ``UnsupportedOperation`` where that is not known.
+    Raises ``UnsupportedOperation`` if there is no rule for it, or if the rule does not hold for this call.
     """
     rule = RULES.get(call.kind)
     if rule is None:
         refuse(call, UNSUPPORTED.get(call.kind) or f"which positions it reads is not known; {advice(call)}")
     if not all(output.numel() for output in call.outputs()):
-        refuse(call, "it leaves nothing of the map")
+        refuse(call, "its result is empty")
     try:
         results = rule(call, states)
     except Exception as error:
         refuse(call, first_line(error))
     if any(state.mixes_images for state in results):
-        refuse(call, "it mixes images: what it gives for one must not depend on the others of a batch")
-    return [settled(state) for state in results]
+        refuse(call, "it mixes images: the result for one depends on the others of the batch")
+    return [as_map_if_it_is_one(state) for state in results]
 
 
 def refuse(call: Call, why: str) -> NoReturn:
@@ -50,102 +57,111 @@ def refuse(call: Call, why: str) -> NoReturn:
 
 
 def advice(call: Call) -> str:
-    """Return what to do about a call that has no rule."""
+    """Return what the user can do about a call that has no rule."""
     if getattr(call.result, "shape", None) == call.sources[0].shape:
-        table, module, reads = "POINTWISE", "operations.py", "each element depends on the one at its own place alone"
+        table, module, reads = "POINTWISE", "operations.py", "each element depends only on the one at its own position"
     else:
         table, module, reads = "WINDOWS", "windows.py", "a window tells what a unit reads"
-    return f"if {reads}, add {call.kind} to {table} in helpers/receptive_field/{module}; else {BEFORE_IT}"
+    return f"if {reads}, add {call.kind} to {table} in helpers/receptive_field/{module}; else {STOP_BEFORE_IT}"
 
 
-# ---- all along some dimensions ----
+# ---- operations that read whole dimensions ----
 
 
-def dimensions(call: Call, usual: int | None) -> list[int]:
-    """Return the dimensions that ``call`` reads along, all of them for None."""
-    given, num_dims = settings(call), call.sources[0].ndim
-    dims = given.get("dim", given.get("axis"))
-    dims = usual if dims is None or dims == () else dims
+def dimensions(call: Call, default: int | None) -> list[int]:
+    """Return the dimensions ``call`` reads along: its argument, else ``default``; None means all of them."""
+    arguments, num_dims = named_arguments(call), call.sources[0].ndim
+    dims = arguments.get("dim", arguments.get("axis"))
+    dims = default if dims is None or dims == () else dims
     if dims is None:
         return list(range(num_dims))
-    return [dim % num_dims for dim in ([dims] if isinstance(dims, int) else dims)]
+    if isinstance(dims, int):
+        dims = [dims]
+    return [dim % num_dims for dim in dims]
 
 
 def reduced(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    given = settings(call)
-    if len(states) > 1 or isinstance(given.get("dim"), Tensor) or "other" in given:
-        return pointwise(call, states)  # max or min: the larger or smaller one of two tensors
-    return [over(call, states[0], dimensions(call, None))] * len(call.outputs())
+    arguments = named_arguments(call)
+    if len(states) > 1 or isinstance(arguments.get("dim"), Tensor) or "other" in arguments:
+        return pointwise(call, states)  # elementwise max or min of two tensors
+    return [read_along(call, states[0], dimensions(call, None))] * len(call.outputs())
 
 
-def over(call: Call, state: FieldState, dims: Sequence[int]) -> FieldState:
-    """Return the state of elements that read all along ``dims``."""
-    state, shape = state.in_units(), call.outputs()[0].shape
+def read_along(call: Call, state: FieldState, dims: Sequence[int]) -> FieldState:
+    """Return the state of elements that each read all elements along ``dims``."""
+    state, shape = state.in_map_units(), call.outputs()[0].shape
     dims = [dim + 1 for dim in dims]
     extents = compact(state.extents).amax(dims, keepdim=True)
     if len(shape) + 1 < extents.ndim:
         extents = extents.squeeze(dims)
-    return state.after(extents.expand(-1, *shape))
+    return state.with_extents(extents.expand(-1, *shape))
 
 
 def over_dimension(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    num_dims, usual = call.sources[0].ndim, -1
+    num_dims, default = call.sources[0].ndim, -1
     if call.kind in ("normalize", "cosinesimilarity"):
-        usual = 1
-    elif "softm" in call.kind:  # as torch chooses, with a warning
-        usual = 0 if num_dims in (0, 1, 3) else 1
+        default = 1
+    elif "softm" in call.kind:  # torch's choice, with a warning, if no dim is given
+        default = 0 if num_dims in (0, 1, 3) else 1
     if len(states) > 1:
-        states = alike(states, call.sources[0].shape)
-        states = [states[0].after(merged([state.extents for state in states], call.sources[0].shape))]
-    return [over(call, states[0], dimensions(call, usual))] * len(call.outputs())
+        states = on_common_map(states, call.sources[0].shape)
+        states = [states[0].with_extents(merged([state.extents for state in states], call.sources[0].shape))]
+    return [read_along(call, states[0], dimensions(call, default))] * len(call.outputs())
 
 
 def gated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    """Gated linear unit: one half of the channels times the sigmoid of the other."""
-    state = states[0].in_units()
+    """Gated linear unit: one half of the channels times the sigmoid of the other half."""
+    state = states[0].in_map_units()
     halves = state.extents.chunk(2, dimensions(call, -1)[0] + 1)
-    return [state.after(merged(halves, call.result.shape))]
+    return [state.with_extents(merged(halves, call.result.shape))]
 
 
 def cumulated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    state = states[0].in_units()
-    return [state.after(state.extents.cummax(dimensions(call, -1)[0] + 1).values)] * len(call.outputs())
+    state = states[0].in_map_units()
+    return [state.with_extents(state.extents.cummax(dimensions(call, -1)[0] + 1).values)] * len(call.outputs())
 
 
 def weighted(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    """Linear, and products with a matrix or a vector of constants."""
+    """Linear layers, and products with a constant matrix or vector."""
     source = call.sources[0]
     left, right = factors(call)
     if len(states) > 1 or (call.kind == "linear" and source is not left):
         raise ValueError(ATTENTION)
-    dim, other = (-1, right) if source is left else (-min(source.ndim, 2), left)
-    state = states[0].in_units()
-    extents = compact(state.extents).amax(dim, keepdim=other.ndim > 1)
-    return [state.after(merged([extents], call.result.shape))]
+    if source is left:
+        summed_dim, constant = -1, right
+    else:
+        summed_dim, constant = -min(source.ndim, 2), left
+    state = states[0].in_map_units()
+    extents = compact(state.extents).amax(summed_dim, keepdim=constant.ndim > 1)
+    return [state.with_extents(merged([extents], call.result.shape))]
 
 
 def einsum(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    """Of constants and one tensor from the image, which is read all along each dimension that the result lacks."""
+    """One source and constants: each element reads the source along all dimensions that the result does not have."""
     if len(states) > 1:
         raise ValueError(ATTENTION)
-    equation, *operands = call.args
-    operands = operands[0] if isinstance(operands[0], list | tuple) else operands
+    equation, operands = call.args[0], call.args[1:]
+    if isinstance(operands[0], list | tuple):
+        operands = operands[0]
     inputs, arrow, output = equation.replace(" ", "").partition("->")
-    position = next(i for i, operand in enumerate(operands) if operand is call.sources[0])
-    labels = inputs.split(",")[position]
+    labels = ""  # of the dimensions of the source
+    for operand, operand_labels in zip(operands, inputs.split(","), strict=False):
+        if operand is call.sources[0]:
+            labels = operand_labels
     if not arrow or "." in equation or len(set(labels)) < len(labels):
-        raise ValueError("only an equation that names each dimension once, and those of the result, can be followed")
-    state = states[0].in_units()
+        raise ValueError("write an equation with -> that names each dimension of the input once, without an ellipsis")
+    state = states[0].in_map_units()
     extents = compact(state.extents)
     for dim in reversed(range(len(labels))):
         if labels[dim] not in output:
             extents = extents.amax(dim + 1)
     kept = [label for label in labels if label in output]
-    extents = extents.permute(0, *[1 + kept.index(label) for label in output if label in kept])
+    order = [kept.index(label) + 1 for label in output if label in kept]
+    extents = extents.permute(0, *order)
     for dim, label in enumerate(output):
         if label not in kept:
             extents = extents.unsqueeze(dim + 1)
-    return [state.after(extents.expand(-1, *call.result.shape))]
+    return [state.with_extents(extents.expand(-1, *call.result.shape))]
 
 
 Rule = Callable[[Call, Sequence[FieldState]], list[FieldState]]
@@ -153,8 +169,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(WINDOWS, through_window),
     **dict.fromkeys(POINTWISE, pointwise),
     **dict.fromkeys(MOVING, moved),
-    **dict.fromkeys(MOVING_WINDOWS, moved_in_theory),
-    **dict.fromkeys(("where", "maskedfill"), chosen),
+    **dict.fromkeys(MOVING_WINDOWS, moved_between_maps),
+    **dict.fromkeys(("where", "maskedfill"), masked),
     **dict.fromkeys(("cat", "concat", "concatenate"), concatenated),
     **dict.fromkeys(REDUCING, reduced),
     **dict.fromkeys(OVER_DIMENSION, over_dimension),

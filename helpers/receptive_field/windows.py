@@ -1,9 +1,10 @@
-"""The windows through which operations read a map, and what their units therefore see."""
+"""Rules for operations that read a map through windows: convolution, pooling, padding and interpolation."""
 
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import floor, gcd, nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,104 +13,119 @@ from torch.nn import functional as F
 from helpers.receptive_field.calls import Call
 from helpers.receptive_field.extents import read
 from helpers.receptive_field.geometry import Pattern, Window, rectangular
-from helpers.receptive_field.operations import ATTENTION, settings
+from helpers.receptive_field.operations import ATTENTION, named_arguments
 from helpers.receptive_field.state import FieldState
 
-# ---- along one axis: given an operation's arguments by name, the axis (0 for the first after the channels), and the
-# length of input and output along it ----
+# ---- the window along one axis, given the operation's arguments by name ----
 
 
-def along(setting: float | Sequence[float], axis: int) -> float:
-    """Return what ``setting`` is along ``axis``; it may be given once for all axes."""
-    if isinstance(setting, int | float):
-        return setting
-    return setting[axis] if len(setting) > 1 else setting[0]
+class Axis(NamedTuple):
+    """A spatial axis of an operation."""
+
+    index: int  # 0 for the first one after the channels
+    length: int  # of the input
+    out_length: int
+
+    def of(self, setting: float | Sequence[float]) -> float:
+        """Return the value of ``setting`` along this axis; a single value holds for all axes."""
+        if isinstance(setting, int | float):
+            return setting
+        return setting[self.index] if len(setting) > 1 else setting[0]
 
 
-def convolution(given: dict, axis: int, length: int, out: int) -> Window:
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, dilation = along(given.get("stride", 1), axis), along(given.get("dilation", 1), axis)
-    padding = given.get("padding", 0)
-    if isinstance(padding, str):  # valid, or same: the smaller half before the first position
+def convolution(arguments: dict, axis: Axis) -> Window:
+    kernel_size = arguments["weight"].shape[2 + axis.index]
+    stride, dilation = axis.of(arguments.get("stride", 1)), axis.of(arguments.get("dilation", 1))
+    padding = arguments.get("padding", 0)
+    if isinstance(padding, str):  # "valid" or "same"; of an odd total the smaller half comes first
         padding = (kernel_size - 1) * dilation // 2 if padding == "same" else 0
-    return Window(kernel_size, stride, along(padding, axis), dilation)
+    return Window(kernel_size, stride, axis.of(padding), dilation)
 
 
-def pooling(given: dict, axis: int, length: int, out: int) -> Window:
-    kernel_size = along(given["kernel_size"], axis)
-    stride = along(given.get("stride") or kernel_size, axis)  # None or () means the kernel's size
-    return Window(kernel_size, stride, along(given.get("padding", 0), axis), along(given.get("dilation", 1), axis))
+def pooling(arguments: dict, axis: Axis) -> Window:
+    kernel_size = axis.of(arguments["kernel_size"])
+    stride = axis.of(arguments.get("stride") or kernel_size)  # None or () means the kernel size
+    return Window(kernel_size, stride, axis.of(arguments.get("padding", 0)), axis.of(arguments.get("dilation", 1)))
 
 
-def adaptive_pooling(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
-    """Parts of the map, which overlap by a position where they cannot be equal."""
-    if length % out == 0:
-        return Window(length // out, length // out if out > 1 else 1)
-    parts = gcd(length, out)
-    reads = [range(i * length // out, -(-(i + 1) * length // out)) for i in range(out // parts)]
-    return Pattern(reads, length // parts)
+def adaptive_pooling(arguments: dict, axis: Axis) -> Window | Pattern:
+    """Windows that divide the map evenly, or overlap by one position where it cannot be divided evenly."""
+    length, out_length = axis.length, axis.out_length
+    if length % out_length == 0:
+        return Window(length // out_length, length // out_length if out_length > 1 else 1)
+    periods = gcd(length, out_length)
+    reads = []
+    for unit in range(out_length // periods):
+        end = -(-(unit + 1) * length // out_length)  # rounded up
+        reads.append(range(unit * length // out_length, end))
+    return Pattern(reads, length // periods)
 
 
-def transposed_convolution(given: dict, axis: int, length: int, out: int) -> Pattern:
-    """Input i writes to the outputs ``i * stride - padding + k * dilation``: the same, seen from the output."""
-    kernel_size = given["weight"].shape[2 + axis]
-    stride, padding = along(given.get("stride", 1), axis), along(given.get("padding", 0), axis)
-    dilation, reads = along(given.get("dilation", 1), axis), []
+def transposed_convolution(arguments: dict, axis: Axis) -> Pattern:
+    """Input i contributes to the outputs ``i * stride - padding + k * dilation``; solved for i here."""
+    kernel_size = arguments["weight"].shape[2 + axis.index]
+    stride, padding = axis.of(arguments.get("stride", 1)), axis.of(arguments.get("padding", 0))
+    dilation, reads = axis.of(arguments.get("dilation", 1)), []
     for unit in range(stride):
-        places = [unit + padding - k * dilation for k in reversed(range(kernel_size))]
-        reads.append([place // stride for place in places if place % stride == 0])
+        multiples = [unit + padding - k * dilation for k in reversed(range(kernel_size))]
+        reads.append([multiple // stride for multiple in multiples if multiple % stride == 0])
     return Pattern(reads, 1)
 
 
-def upsampling(given: dict, axis: int, length: int, out: int) -> Window | Pattern:
-    """What an interpolation reads where nothing is rounded: the positions around the place of unit i in the input.
+NEIGHBOURS = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}  # positions read before and after
+LINEAR_NEIGHBOURS = (0, 1)
 
-    What it does read, ``interpolated`` tells.
+
+def upsampling(arguments: dict, axis: Axis) -> Window | Pattern:
+    """The positions an interpolation reads in exact arithmetic: those around the place of unit i in the input.
+
+    ``interpolated`` finds the positions that torch reads, with rounding.
     """
-    mode, factor = given.get("mode", "nearest"), given.get("scale_factor")
-    if length == 1:
-        return Window(1, stride=0)  # all units see the same
+    mode, factor = arguments.get("mode", "nearest"), arguments.get("scale_factor")
+    if axis.length == 1:
+        return Window(1, stride=0)  # all units read the same position
     if mode == "area":
-        return adaptive_pooling(given, axis, length, out)
-    jump = Fraction(length, out)  # in positions of the input
-    if factor is not None and not given.get("recompute_scale_factor"):
-        jump = 1 / Fraction(along(factor, axis)).limit_denominator(1000)
-    shift = Fraction(0)  # of unit 0
-    if given.get("align_corners"):
-        jump = Fraction(length - 1, max(out - 1, 1))
+        return adaptive_pooling(arguments, axis)
+    jump = Fraction(axis.length, axis.out_length)  # in positions of the input
+    if factor is not None and not arguments.get("recompute_scale_factor"):
+        jump = 1 / Fraction(axis.of(factor)).limit_denominator(1000)
+    first_place = Fraction(0)  # of unit 0 in the input
+    if arguments.get("align_corners"):
+        jump = Fraction(axis.length - 1, max(axis.out_length - 1, 1))
     elif mode == "nearest-exact":
-        shift = jump / 2
+        first_place = jump / 2
     elif mode != "nearest":
-        shift = (jump - 1) / 2
-    before, after = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}.get(mode, (0, 1))
+        first_place = (jump - 1) / 2
+    before, after = NEIGHBOURS.get(mode, LINEAR_NEIGHBOURS)
     reads = []
     for unit in range(jump.denominator):
-        place = floor(unit * jump + shift)
+        place = floor(first_place + unit * jump)
         reads.append(range(place - before, place + after + 1))
     return Pattern(reads, jump.numerator)
 
 
-def interpolated(given: dict, axis: int, length: int, out: int, axes: int) -> list[list[int]]:
-    """Return what each unit of an interpolation reads: those that are NaN where one position is, as torch computes it.
+def interpolated(arguments: dict, axis: Axis, num_axes: int) -> list[list[int]]:
+    """Return the positions that each unit of torch's interpolation reads, found by putting NaN at one after another.
 
-    Its rounding differs from a division's for some sizes.
+    torch computes places in floating point, which for some sizes rounds differently from exact division.
     """
-    sides, sizes, factors = [2] * axes, [2] * axes, [1.0] * axes  # the other axes stay as they are
-    sides[axis], sizes[axis] = length, out
-    probe = torch.zeros(length, 1, *sides, dtype=given["input"].dtype)
-    for position in range(length):
-        probe[position].select(1 + axis, position).fill_(nan)
-    setting = {name: value for name, value in given.items() if name != "input"}
-    if setting.get("size") is not None:
-        setting["size"] = sizes
-    if setting.get("scale_factor") is not None:
-        factors[axis] = along(setting["scale_factor"], axis)
-        setting["scale_factor"] = factors
-    result = F.interpolate(probe, **setting).movedim(2 + axis, 1).flatten(2)[..., 0].isnan()  # (positions, units)
-    return [column.nonzero().flatten().tolist() for column in result.T]
+    sides, sizes, factors = [2] * num_axes, [2] * num_axes, [1.0] * num_axes  # the other axes keep their size
+    sides[axis.index], sizes[axis.index] = axis.length, axis.out_length
+    probe = torch.zeros(axis.length, 1, *sides, dtype=arguments["input"].dtype)
+    for position in range(axis.length):
+        probe[position].select(1 + axis.index, position).fill_(nan)
+    options = {name: value for name, value in arguments.items() if name != "input"}
+    if options.get("size") is not None:
+        options["size"] = sizes
+    if options.get("scale_factor") is not None:
+        factors[axis.index] = axis.of(options["scale_factor"])
+        options["scale_factor"] = factors
+    result = F.interpolate(probe, **options).movedim(2 + axis.index, 1)
+    reaches = result.flatten(2)[..., 0].isnan()  # (positions, units)
+    return [column.nonzero().flatten().tolist() for column in reaches.T]
 
 
-AxisRule = Callable[[dict, int, int, int], Window | Pattern | None]
+AxisRule = Callable[[dict, Axis], Window | Pattern]
 WINDOWS: dict[str, AxisRule] = {
     **{f"conv{n}d": convolution for n in (1, 2, 3)},
     **{f"convtranspose{n}d": transposed_convolution for n in (1, 2, 3)},
@@ -121,74 +137,79 @@ WINDOWS: dict[str, AxisRule] = {
 }
 
 
-def padding(given: dict, axis: int, length: int, out: int) -> Window:
-    sides = [*given["pad"], 0, 0, 0, 0]  # left, right, top, bottom
-    return Window(1, padding=sides[2 - 2 * axis])
+def padding(arguments: dict, axis: Axis) -> Window:
+    sides = [*arguments["pad"], 0, 0, 0, 0]  # left, right, top, bottom
+    return Window(1, padding=sides[2 - 2 * axis.index])
 
 
-def pixel_shuffle(given: dict, axis: int, length: int, out: int) -> Pattern:
-    return Pattern([[0]] * given["upscale_factor"], 1)
+def pixel_shuffle(arguments: dict, axis: Axis) -> Pattern:
+    return Pattern([[0]] * arguments["upscale_factor"], 1)
 
 
-def pixel_unshuffle(given: dict, axis: int, length: int, out: int) -> Window:
-    return Window(given["downscale_factor"], given["downscale_factor"])
+def pixel_unshuffle(arguments: dict, axis: Axis) -> Window:
+    return Window(arguments["downscale_factor"], arguments["downscale_factor"])
 
 
-# Elements are moved here, too, but to a map with other borders or another jump: what that does to its fields.
+# These only move elements, but to a map with other borders or another jump.
 MOVING_WINDOWS: dict[str, AxisRule] = {"pad": padding, "pixelshuffle": pixel_shuffle, "pixelunshuffle": pixel_unshuffle}
 
 
-# ---- what units see through them ----
+# ---- the state behind the windows ----
 
 
 def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
-    state, given, output = states[0], settings(call), call.outputs()[0]
-    if len(states) > 1 or call.sources[0] is not given["input"]:
+    state, arguments, output = states[0], named_arguments(call), call.outputs()[0]
+    if len(states) > 1 or call.sources[0] is not arguments["input"]:
         raise ValueError(ATTENTION)
-    axes = output.ndim - 2 if call.kind == "interpolate" else int(re.search(r"(\d)d", call.kind)[1])
+    num_axes = output.ndim - 2 if call.kind == "interpolate" else int(re.search(r"(\d)d", call.kind)[1])
     extents = state.extents[:6] if state.is_map else state.extents
-    extents, windows = channels_read(given, extents, axes, output.shape[-axes - 1]), []
-    for axis in range(axes):
-        length, out = extents.shape[axis - axes], output.shape[axis - axes]
-        window = WINDOWS[call.kind](given, axis, length, out)
+    extents = channels_read(arguments, extents, num_axes, output.shape[-num_axes - 1])
+    windows = []
+    for i in range(num_axes):
+        axis = Axis(i, extents.shape[i - num_axes], output.shape[i - num_axes])
+        window = WINDOWS[call.kind](arguments, axis)
         if call.kind == "interpolate":
-            reads = interpolated(given, axis, length, out, axes)
-            window = window if agree(window, reads, length) else None
+            reads = interpolated(arguments, axis, num_axes)
+            windows.append(window if agree(window, reads, axis.length) else None)
             positions = rectangular(reads)
         else:
-            positions = window.positions(out)
-        windows.append(window)
-        extents = read(extents, extents.ndim + axis - axes, positions)
+            windows.append(window)
+            positions = window.positions(axis.out_length)
+        extents = read(extents, extents.ndim + i - num_axes, positions)
     extents = extents.expand(-1, *output.shape)
-    return [seen_through(windows, state, extents)] * len(call.outputs())
+    return [state_through(windows, state, extents)] * len(call.outputs())
 
 
-def seen_through(windows: Sequence[Window | Pattern | None], state: FieldState, extents: Tensor) -> FieldState:
-    """Return the state of units of these ``extents`` that read the tensor of ``state`` through ``windows``."""
+def state_through(windows: Sequence[Window | Pattern | None], state: FieldState, extents: Tensor) -> FieldState:
+    """Return the state of units with these ``extents`` that read the tensor of ``state`` through ``windows``.
+
+    A window is None where no window describes what the units read.
+    """
     if not state.is_map:
-        return state.after(extents)
-    if not state.own or not all(window and all(map(len, window.pattern().reads)) for window in windows):
+        return state.with_extents(extents)
+    every_unit_reads = all(window and all(len(read) for read in window.pattern().reads) for window in windows)
+    if not state.fields or not every_unit_reads:
         return FieldState(extents).in_pixels()
-    own = []
-    for field, window, length in zip(state.own, windows, extents.shape[-2:], strict=True):
-        own.append(field.through(window, length))
-    return FieldState(extents, None, tuple(own), True)
+    fields = []
+    for field, window, length in zip(state.fields, windows, extents.shape[-2:], strict=True):
+        fields.append(field.through(window, length))
+    return FieldState(extents, None, tuple(fields), True)
 
 
 def agree(window: Window | Pattern, reads: Sequence[Sequence[int]], length: int) -> bool:
-    """Tell whether units that read the positions ``reads`` do so through ``window``, save at the borders of the map."""
+    """Tell whether ``window`` gives the positions ``reads`` for all units, except where it crosses a border."""
     for expected, positions in zip(window.positions(len(reads)).tolist(), reads, strict=True):
         if min(expected) >= 0 and max(expected) < length and expected != positions:
             return False
     return True
 
 
-def channels_read(given: dict, extents: Tensor, axes: int, out_channels: int) -> Tensor:
-    """Return what each output channel reads of the input's channels; a single one where all read the same."""
-    dim, groups = extents.ndim - axes - 1, given.get("groups", 1)
+def channels_read(arguments: dict, extents: Tensor, num_axes: int, out_channels: int) -> Tensor:
+    """Return what each output channel reads of the input channels; a single channel if all read the same."""
+    dim, groups = extents.ndim - num_axes - 1, arguments.get("groups", 1)
     if extents.stride(dim) == 0:
         return extents.narrow(dim, 0, 1)
-    if "weight" not in given:
+    if "weight" not in arguments:
         return extents
     if groups == 1:
         return extents.amax(dim, keepdim=True)
