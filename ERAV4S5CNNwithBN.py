@@ -14,13 +14,8 @@ from helpers import ROOT
 
 DATA = ROOT / "data"
 RUNS = Path("runs")
-RECIPE_NAMES = (
-    "assignment",
-    "sprint",
-    "target",
-    "best",
-    "robust",
-)  # spelled out so that --help needs no torch; a test compares
+# Spelled out so that --help needs no torch; a test compares them.
+RECIPE_NAMES = ("assignment", "sprint", "target", "best", "robust")
 
 SURE = 0.9  # of an answer's probability: what is less is marked as unsure
 MOST_DRAWN = 40  # digits: the figure of more would be too long to look at

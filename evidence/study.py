@@ -86,7 +86,9 @@ STUDIES = {
         num_seeds=4,
         seeds_of={"batch norm, lr 0.001": 10} | {name: 3 for name in sensitivity() if name.endswith("lr 0.3")},
     ),
-    "recipes": Study({name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10),
+    "recipes": Study(
+        {name: RECIPES[name] for name in RECIPES if name != "assignment"}, num_seeds=10, seeds_of={"robust": 6}
+    ),
 }
 
 

@@ -165,7 +165,7 @@ def test_every_figure_is_there() -> None:
     drawn = {cell.id: len(re.findall(r"\bplot_\w+\(", cell.source)) for cell in CODE if "plot_" in cell.source}
     shown = {cell.id: sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in CODE}
     assert sum(drawn.values()) >= 12
-    assert {name: shown[name] for name in drawn} == drawn
+    assert not {name: shown[name] for name in drawn if shown[name] < drawn[name]}  # a call in a loop shows more
 
 
 def test_every_figure_has_a_caption_below() -> None:
