@@ -1,1 +1,1 @@
-"""What stands behind the numbers of results/ and README: studies, their intervals, the benchmark, README's parts."""
+"""Where the numbers in results/ and in README come from: studies, the benchmark, and README's generated parts."""

@@ -25,12 +25,15 @@ NUM_COLOURS = 256  # enough for this picture, in a third of the bytes
 
 def find_browser() -> str | None:
     """Return the path of a browser that can open the page, if there is one."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
+    for name in BROWSERS:
+        if path := shutil.which(name):
+            return path
+    return None
 
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Open a headless browser that contacts no server by itself, and close it after the block."""
+    """Open a headless browser that contacts no server on its own, and close it after the block."""
     arguments = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     arguments.append("--no-first-run")
     if AS_ROOT:

@@ -1,4 +1,4 @@
-"""The parts of README.md and evidence/README.md that code and results make, and the repository's address in all files.
+"""Write the generated parts of README.md and evidence/README.md, and set the repository's address in all files.
 
 python -m evidence.readme                          # write the parts again
 python -m evidence.readme --repository ADDRESS     # after forking: set the address, too
@@ -36,7 +36,7 @@ def badge() -> str:
 
 
 def recipes() -> str:
-    """Return what each recipe reaches, over its seeds."""
+    """Return a table of what each recipe reaches, over its seeds."""
     rows = []
     for name, recipe in RECIPES.items():
         final = study_of(name)["summary"]["final"]
@@ -52,7 +52,7 @@ def layers() -> str:
 
 
 def sections() -> str:
-    """Return the notebook's sections, each with a link."""
+    """Return a list of links to the notebook's sections."""
     cells = json.loads((ROOT / NOTEBOOK).read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     headings = re.findall(r"^## (.*)", prose, flags=re.MULTILINE)
@@ -71,7 +71,7 @@ def ablation() -> str:
 
 
 def distortions() -> str:
-    """Return the accuracies of all recipes on distorted test images."""
+    """Return a table of the accuracies of all recipes on distorted test images."""
     summaries = {name: study_of(name)["summary"] for name in RECIPES}
     names = [f"{name} (n = {summary['final']['n']})" for name, summary in summaries.items()]
     changes = next(iter(summaries.values()))["distorted"]
@@ -80,7 +80,7 @@ def distortions() -> str:
 
 
 def searches() -> str:
-    """Return what was compared on held-out images before the recipes were chosen, a folded table for each length."""
+    """Return the comparisons on held-out images from which the recipes were chosen, each as a folded table."""
     return "\n\n".join(_search(title, table) for title, table in read_json("search").items())
 
 
@@ -96,14 +96,17 @@ def _search(title: str, table: dict) -> str:
 
 
 def made_on() -> str:
-    """Return on what the studies were made."""
-    runs = {title: study["runs"][0] for title, study in read_json("study").items()}
-    versions = {title: ", ".join(map(" ".join, run["versions"].items())) for title, run in runs.items()}
-    return "\n".join(f"* {title}: {runs[title]['device']}, {versions[title]}" for title in runs)
+    """Return the device and the versions of each study, as its first run recorded them."""
+    lines = []
+    for title, study in read_json("study").items():
+        run = study["runs"][0]
+        versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+        lines.append(f"* {title}: {run['device']}, {versions}")
+    return "\n".join(lines)
 
 
 def files() -> str:
-    """Return the modules of the project, each with its first line, a package being one of its folder."""
+    """Return lists of the modules and packages in three folders, each with the first line of its docstring."""
     parts = []
     for folder in (ROOT / "helpers", ROOT / "helpers" / "runtime", ROOT / "evidence"):
         name = folder.relative_to(ROOT).as_posix()
@@ -128,7 +131,10 @@ PAGES: dict[str, tuple[Callable[[], str], ...]] = {
 
 
 def render(page: str, text: str) -> str:
-    """Return the ``text`` of a page with every part between its two comments made anew."""
+    """Return the ``text`` of a page with every generated part, between its two comments, written again.
+
+    Raises ``ValueError`` where a comment is missing.
+    """
     for part in PAGES[page]:
         begin, end = f"<!-- begin: {part.__name__} -->", f"<!-- end: {part.__name__} -->"
         before, found, rest = text.partition(begin)
@@ -145,10 +151,10 @@ def addresses(root: Path) -> dict[str, str]:
 
 
 def set_repository(root: Path, repository: str, branch: str = "main") -> list[str]:
-    """Have every file below ``root`` name this repository; return a line for each file that was changed.
+    """Set the repository's address in the files below ``root`` that have it; return a line for each changed file.
 
-    The notebook's address takes in the folder in which ``root`` lies within its git repository. Raises ``ValueError``
-    for what is no address on GitHub.
+    If ``root`` is a subfolder of its git repository, it becomes a part of the notebook's address. Raises ``ValueError``
+    for anything but an address on GitHub.
     """
     repository = repository.removesuffix("/").removesuffix(".git")
     if not re.fullmatch(re.escape(HOSTS) + r"[\w.-]+/[\w.-]+", repository):
@@ -177,7 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.repository:
-            print(*set_repository(ROOT, options.repository, options.branch) or ["nothing to change"], sep="\n")
+            changed = set_repository(ROOT, options.repository, options.branch)
+            print("\n".join(changed or ["nothing to change"]))
         for page in PAGES:
             path = ROOT / page
             atomic_write(path, render(page, path.read_text(encoding="utf-8")))

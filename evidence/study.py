@@ -36,10 +36,10 @@ DECIMALS = 6
 
 @dataclass(frozen=True)
 class Study:
-    """Variants by name, the first one being what the others are compared with, each run with every seed.
+    """Variants by name, each run with every seed; the others are compared with the first one.
 
     With ``held_out`` the runs are tested on so many training images, drawn anew for each seed, and train on the
-    rest: what is chosen that way has not seen the test set.
+    rest: a choice between variants then makes no use of the test set.
     """
 
     variants: dict[str, Recipe]
@@ -59,7 +59,7 @@ class Study:
 
 
 def sensitivity() -> dict[str, Recipe]:
-    """Return the cells of the study of batch norm: three networks, each trained with rates from too low to too high."""
+    """Return the variants of the study of learning rates: three networks, each at rates from too low to too high."""
     networks = {
         "batch norm": ASSIGNMENT,
         "no batch norm": replace(ASSIGNMENT, batch_norm="none"),
@@ -81,7 +81,7 @@ STUDIES = {
         num_seeds=3,
         seeds_of={"assignment": 10, "no batch norm": 4},
     ),
-    "sensitivity": Study(  # the cells that are in the ablation, too, have the same seeds there
+    "sensitivity": Study(  # a variant that is also in the ablation has as many seeds as there
         sensitivity(),
         num_seeds=4,
         seeds_of={"batch norm, lr 0.001": 10} | {name: 3 for name in sensitivity() if name.endswith("lr 0.3")},
@@ -93,7 +93,7 @@ STUDIES = {
 
 
 class LastHistory(Silent):
-    """Progress that shows nothing and remembers the history so far, of a run that may fail."""
+    """Progress that shows nothing and keeps the history so far, in case the run fails."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
         super().__init__()
@@ -106,13 +106,13 @@ class LastHistory(Silent):
 def record_of_run(study: Study, name: str, recipe: Recipe, train: Split, test: Split, device: str) -> dict:
     """Do one run and return its record: variant, seed, recipe, device, versions and the rounded curves.
 
-    At its end stands the accuracy on each of ``distortions`` of the images that it is tested on. A run whose loss is
-    no longer finite says so under ``failure``; what its broken network answers is the last entry of its test accuracy.
+    It ends with the accuracy on each distortion of the test images (``inspection.distortions``). A run whose loss is no
+    longer finite has the error under ``failure``, and the broken network's accuracy as its last test accuracy.
     """
     if study.held_out:
         train, test = train.hold_out(study.held_out, seed=recipe.seed)
     model, progress, failure = recipe.model(), LastHistory(recipe, device), {}
-    # One-thread processes side by side finish sooner than one process with all cores.
+    # Many runs finish sooner in one-thread processes side by side than one by one on all cores.
     try:
         fit(model, train, test, recipe, device=device, threads=1, progress=progress)
     except FloatingPointError as error:
@@ -131,7 +131,7 @@ def record_of_run(study: Study, name: str, recipe: Recipe, train: Split, test: S
 
 
 def read_records(paths: Iterable[Path]) -> list[dict]:
-    """Return the records in these files; a file that is none, or of an interrupted copy, is named in a ValueError."""
+    """Return the records in these files; raises ``ValueError`` naming a file that is damaged or not a record."""
     records = []
     for path in paths:
         try:
@@ -144,8 +144,8 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
 def do_share(title: str, folder: Path, known: list[dict], data: Path, device: str) -> list[dict] | None:
     """Do this rank's share of the missing runs; return all records on rank 0, which gathers them, else None.
 
-    A record is known from an earlier study or lies in ``folder`` of any rank; a run that was cut off left none. The
-    recipe tells whether a record is that of a run, whatever its variant is called.
+    A run is missing if it has no record, neither in ``known``, from earlier studies, nor in the ``folder`` of any rank.
+    A record is that of a run if the recipes are equal, whatever the variant is called.
     """
     study, rank, world_size = STUDIES[title], dist.get_rank(), dist.get_world_size()
     found: list = [None] * world_size
@@ -167,13 +167,13 @@ def do_share(title: str, folder: Path, known: list[dict], data: Path, device: st
 
 
 def record_of(recipe: Recipe, records: list[dict]) -> dict | None:
-    """Return the record of the run by this recipe, its seed included, if there is one."""
+    """Return the record of the run with this recipe, which includes its seed, or None."""
     settings = recipe.as_json()
     return next((record for record in records if record["recipe"] == settings), None)
 
 
 def join_the_others(device: torch.device) -> None:
-    """Make this process one of those that torchrun started, with a GPU of its own; alone where none did."""
+    """Join the processes that torchrun started, with a GPU of its own for each; without torchrun, be the only one."""
     store, rank, world_size = dist.HashStore(), 0, 1
     if "RANK" in os.environ:
         if device.type == "cuda":
@@ -185,15 +185,17 @@ def join_the_others(device: torch.device) -> None:
 
 
 def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -> None:
-    """Do this process's share of the runs; the first one merges all into ``study.json``, the figure and a table."""
+    """Do this process's share of the runs; on rank 0, write ``study.json`` and the figure, and print a table."""
     join_the_others(device)
     path = options.results / "study.json"
-    alike = [title for title, study in STUDIES.items() if study.held_out == STUDIES[options.study].held_out]
-    known = [run for title, study in read_studies(path).items() if title in alike for run in study["runs"]]
+    comparable = [title for title, study in STUDIES.items() if study.held_out == STUDIES[options.study].held_out]
+    known = [run for title, study in read_studies(path).items() if title in comparable for run in study["runs"]]
     records = do_share(options.study, folder, known, options.data, device.type)
     if records is not None:
         summary = summarise_study(records)
-        studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}  # others may have ended
+        studies = read_studies(path) | {
+            options.study: {"summary": summary, "runs": records}
+        }  # read again: it may have changed
         atomic_write(path, json.dumps(studies) + "\n")
         figure = plot_rates(networks_by_rate(summary)) if options.study == "sensitivity" else plot_intervals(summary)
         save_figure(figure, options.results / f"{options.study.replace(' ', '-')}.png")
@@ -202,7 +204,7 @@ def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -
 
 
 def read_studies(path: Path) -> dict[str, dict]:
-    """Return the studies in this file by title: none where there is no file yet."""
+    """Return the studies in this file by title; there are none if there is no file yet."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -225,7 +227,7 @@ def main() -> int:
         if "RANK" in os.environ or os.name == "nt":
             take_part(options, folder, device)
             return 0
-        read_records(folder.glob("*.json"))  # a damaged one is told here, not by each process at each restart
+        read_records(folder.glob("*.json"))  # report a damaged one once, not from each process at each restart
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

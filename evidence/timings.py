@@ -1,4 +1,4 @@
-"""What results/benchmark.json says, as tables."""
+"""Tables of what results/benchmark.json has."""
 
 from helpers.results import read_json
 from helpers.runtime.markdown import markdown_table
@@ -19,7 +19,7 @@ MEASURES = {
 
 
 def races() -> str:
-    """Return how long it takes from reading the data to an accuracy, as a table."""
+    """Return a table of the times to reach a test accuracy, reading the data included."""
     benchmark = read_json("benchmark")
     to_99, to_goal = benchmark["cpu"]["time_to_99"], benchmark["cpu time_to_target"]["time_to_target"]
     rows = [
@@ -34,7 +34,7 @@ def races() -> str:
 
 
 def _race(race: dict, who: str) -> str:
-    """Return the median time of ``who``, and of how many runs; or that some did not get there, and where they ended."""
+    """Return the median time of ``who`` and its number of runs; where some did not get there, also how they ended."""
     seconds, reached = race["median"][who], race["reached"][who]
     runs = "one run" if len(reached) == 1 else f"median of {len(reached)} runs"
     if all(reached):
@@ -45,7 +45,7 @@ def _race(race: dict, who: str) -> str:
 
 
 def speed() -> str:
-    """Return a table for each run of the benchmark, of a whole or of one part."""
+    """Return a table for each run of the benchmark, be it of the whole or of one part."""
     parts = []
     benchmark = read_json("benchmark")
     for kind, measured in sorted(benchmark.items()):
@@ -70,9 +70,12 @@ def speed() -> str:
 
 
 def cells_of(measurement: dict, ours: str | None = None) -> list[str]:
-    """Return the cells of a measurement: stock, this project (its second column), and how many times better it is."""
-    stock, second, *_ = measurement["median"]
-    ours, unit = ours or second, measurement["unit"]
+    """Return the cells of a measurement: stock, this project, and how many times better this project is.
+
+    ``ours`` is its name in the measurement; without it, the second one there.
+    """
+    names, unit = list(measurement["median"]), measurement["unit"]
+    stock, ours = names[0], ours or names[1]
     reached = measurement.get("reached", {})  # runs that never got there have no time
     cells = []
     for who in (stock, ours):

@@ -1,4 +1,4 @@
-"""Random changes of a whole batch at once: affine warps and elastic deformation in one sampling, blur, noise."""
+"""Random augmentation of a whole batch at once: affine and elastic warps in one resampling, then blur and noise."""
 
 import math
 from dataclasses import dataclass
@@ -12,20 +12,22 @@ from helpers.runtime.settings import check_numbers, check_whole_numbers
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a training image may go through; the defaults are the assignment's.
+    """Random changes of training images; the defaults are the assignment's.
 
     With probability ``crop_probability`` the central ``crop_size`` pixels are enlarged to the whole image; then the
     image is rotated by up to ``rotation`` degrees either way.
 
-    Beyond the assignment it may be moved by up to ``shift`` of its side along each axis, enlarged or shrunk by up to
-    ``zoom``, and deformed: random displacements of ``elastic`` pixels (standard deviation) at 5x5 points, with a smooth
-    surface between them. With probability ``strong_probability`` its rotation and shift are drawn from the wider ranges
-    ``strong_rotation`` and ``strong_shift``. Last, with probability ``corrupt_probability`` each, it is blurred by a
-    Gaussian of up to ``blur`` pixels (standard deviation), and gets Gaussian noise of up to ``noise`` of the range from
-    black to white.
+    Beyond the assignment, the image can be shifted by up to ``shift`` of its side along each axis, zoomed in or out by
+    up to ``zoom``, and deformed elastically: displacements at 5x5 points are drawn from a normal distribution with a
+    standard deviation of ``elastic`` pixels, and interpolated smoothly. With probability ``strong_probability``,
+    rotation and shift are drawn from the wider ranges ``strong_rotation`` and ``strong_shift`` instead.
 
-    Everything is drawn anew for each image, uniformly but for the deformation. What comes in from outside the image is
-    black. Raises ``ValueError`` for a value out of range.
+    Finally the image may be blurred and may get noise, each with probability ``corrupt_probability``: a Gaussian blur
+    with a standard deviation of up to ``blur`` pixels, and Gaussian noise with a standard deviation of up to ``noise``
+    times the range from black to white.
+
+    Each image gets its own draw, from uniform distributions where nothing else is said. Pixels from outside the image
+    are black. Raises ``ValueError`` for a value out of range.
     """
 
     crop_probability: float = 0.1
@@ -51,9 +53,10 @@ class Augmentation:
         check_numbers(self, "blur", least=0, most=10)
 
     def affine_matrices(self, num_images: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """Return ``(B, 2, 3)`` matrices that lead from output to input coordinates, as ``F.affine_grid`` has them.
+        """Return matrices ``(B, 2, 3)`` that map output to input coordinates, as ``F.affine_grid`` takes them.
 
-        Coordinates run from -1 to 1 across an image of ``size`` (height, width); angles are true in pixels.
+        Coordinates run from -1 to 1 across an image of ``size`` (height, width). A rotation keeps all shapes in pixels,
+        even in an image that is not square.
         """
         height, width = size
         uniform = torch.rand(num_images, 5, generator=generator, device=generator.device)
@@ -88,7 +91,7 @@ class Augmentation:
         if not self.blur and not self.noise:
             return images
         chosen, strength = torch.rand(2, 2, len(images), 1, 1, 1, generator=generator, device=generator.device)
-        blur, noise = strength * (chosen < self.corrupt_probability)  # fractions of the greatest
+        blur, noise = strength * (chosen < self.corrupt_probability)  # fractions of the maximum; 0 if not chosen
         if self.blur:
             images = blurred(images, self.blur * blur, radius=math.ceil(3 * self.blur))
         if self.noise:
@@ -100,7 +103,8 @@ class Augmentation:
 def blurred(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     """Blur each of the images ``(B, 1, H, W)`` by a Gaussian of its own ``sigma`` ``(B, 1, 1, 1)`` in pixels.
 
-    The Gaussian is cut off at ``radius`` pixels; outside the image is black. A sigma of 0 leaves an image as it is.
+    The Gaussian is cut off at ``radius`` pixels; pixels outside the image count as black. A sigma of 0 leaves an image
+    as it is.
     """
     distance = torch.arange(-radius, radius + 1, device=images.device)
     weights = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3)) ** 2)  # (B, 1, 1, 2 * radius + 1)
@@ -112,9 +116,10 @@ def blurred(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
 
 
 def warp(images: Tensor, matrices: Tensor, displacements: Tensor | None = None) -> Tensor:
-    """Sample images ``(B, 1, H, W)`` bilinearly where ``matrices`` ``(B, 2, 3)`` lead; black outside.
+    """Warp images ``(B, 1, H, W)`` by ``matrices`` ``(B, 2, 3)`` and ``displacements`` ``(B, H, W, 2)``.
 
-    The same as ``grid_sample(images, affine_grid(matrices) + displacements)``, in less time on a CPU.
+    Bilinear, with black outside the image. The same as ``grid_sample(images, affine_grid(matrices) + displacements)``,
+    but faster on a CPU.
     """
     height, width = images.shape[-2:]
     x = ((2 * torch.arange(width, device=images.device) + 1) / width - 1).expand(height, width)

@@ -16,14 +16,14 @@ from helpers.runtime.settings import check_numbers, check_whole_numbers
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0..1
 NUM_CLASSES = 10
-CHUNK_IMAGES = 1024  # warped together, which costs less than batch by batch
+CHUNK_IMAGES = 1024  # warped at once, which costs less than batch by batch
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images ``(N, H, W)`` uint8 with their labels ``(N,)`` int64; ``split[:100]`` has the first hundred of them.
 
-    ``mean`` and ``std`` are those by which its pixels, scaled to 0..1, are normalised: MNIST's unless others are given.
+    Its pixels, scaled to 0..1, are normalised by ``mean`` and ``std``: MNIST's unless others are given.
     """
 
     images: Tensor
@@ -42,9 +42,9 @@ class Split:
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
     def hold_out(self, num_images: int, seed: int) -> tuple["Split", "Split"]:
-        """Return the rest and ``num_images`` images drawn at random: training and validation split.
+        """Hold out ``num_images`` random images; return the training split, without them, and the validation split.
 
-        Raises ``ValueError`` where none, or all, would be held out.
+        Raises ``ValueError`` unless both splits have at least one image.
         """
         if not 0 < num_images < len(self):
             raise ValueError(f"cannot hold out {num_images} of {len(self)} images: choose fewer, at least 1")
@@ -52,7 +52,7 @@ class Split:
         return self[order[num_images:]], self[order[:num_images]]
 
     def measured(self) -> "Split":
-        """Return the split with mean and standard deviation of its own pixels, for images that are not MNIST's."""
+        """Return the split with the mean and standard deviation of its own pixels, for images that are not MNIST's."""
         pixels = self.images.double() / 255
         return replace(self, mean=pixels.mean().item(), std=pixels.std().item())
 
@@ -60,8 +60,9 @@ class Split:
 def load_mnist(root: str | Path = "data") -> tuple[Split, Split]:
     """Return MNIST's training split (60,000 images of 28x28) and test split (10,000).
 
-    Reads the four archives in ``root/MNIST/raw``, where torchvision keeps them, too. One that is missing is fetched
-    from torchvision's mirrors; one that is not the official file is refused and left as it is. Raises ``OSError``.
+    Reads the four archives in ``root/MNIST/raw``, the folder that torchvision uses, and first downloads those that are
+    missing from torchvision's mirrors. Raises ``OSError`` where an archive cannot be read or downloaded, or is not the
+    official file: that one is left as it is.
     """
     folder = Path(root) / "MNIST" / "raw"
     train_images, train_labels, test_images, test_labels = [
@@ -71,7 +72,7 @@ def load_mnist(root: str | Path = "data") -> tuple[Split, Split]:
 
 
 def _parse(images: bytearray, labels: bytearray) -> Split:
-    """Read two IDX files: a header of 16 (8) bytes, then one byte for each pixel (label)."""
+    """Read two IDX files: images have a header of 16 bytes, labels one of 8; then comes a byte per pixel or label."""
     pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16).reshape(-1, 28, 28)
     return Split(pixels, torch.frombuffer(labels, dtype=torch.uint8, offset=8).long())
 
@@ -79,10 +80,11 @@ def _parse(images: bytearray, labels: bytearray) -> Split:
 class Batches:
     """A split on a device, in batches of images ``(B, 1, H, W)`` float32, normalised, and labels ``(B,)`` int64.
 
-    ``shuffle`` draws a new order and ``augmentation`` new warps for every epoch, from a generator of the batches' own.
-    ``mean`` and ``std`` take the place of the split's. The last batch is short where the sizes ask for it. Raises
-    ``ValueError`` where the split is empty, of another type or shape, where a label is not one of the classes, or where
-    ``batch_size`` is not a whole number of at least 1.
+    Each epoch draws a new order (``shuffle``) and new changes (``augmentation``) from the random generator of these
+    batches, which starts at ``seed``. ``mean`` and ``std`` replace the split's. The last batch is smaller where
+    ``batch_size`` does not divide the number of images. Raises ``ValueError`` for an empty split, for tensors of
+    another type or shape, for a label that is not one of the classes, and for a ``batch_size``, ``mean`` or ``std`` out
+    of range.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Batches:
         check_whole_numbers(self, "batch_size", least=1)
         self.mean, self.std = split.mean if mean is None else mean, split.std if std is None else std
         check_numbers(self, "mean")
-        check_numbers(self, "std", above=0)  # images of one tone cannot be normalised
+        check_numbers(self, "std", above=0)  # it is 0 if all pixels are equal
         self.device = torch.device(device)
         self.images, self.labels = images.to(self.device), labels.to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -117,7 +119,7 @@ class Batches:
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch; several are warped together, which costs less than one at a time."""
+        """Yield the batches of one epoch; several are warped at once, which costs less than one at a time."""
         if self.shuffle:
             order = torch.randperm(len(self.labels), generator=self.generator, device=self.device)
         else:
@@ -127,7 +129,10 @@ class Batches:
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return these images and labels: warped first and normalised after, so that black stays black."""
+        """Return the images and labels at ``indices``.
+
+        Images are warped before they are normalised: then what comes in from outside the image is black.
+        """
         images = self.images[indices].unsqueeze(1).float()  # (B, 1, H, W), 0 to 255
         if self.augmentation is not None:
             size, generator = images.shape[-2:], self.generator

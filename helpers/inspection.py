@@ -1,4 +1,4 @@
-"""What happens inside a network, which digits a trained one misreads, and how it does on distorted digits."""
+"""Looking into a network: its activations, gradients and updates, its errors, and distorted digits to test it on."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
     """Return the influence ``(H, W)`` of each input pixel on one unit: its mean absolute gradient over the images.
 
     ``layer`` is a submodule's name, ``unit`` a (row, column) of its output, all channels summed. As defined by
-    Luo et al., Understanding the Effective Receptive Field (2016). Uses eval mode and restores the model's.
+    Luo et al., Understanding the Effective Receptive Field (2016). Uses eval mode, then restores the model's mode.
     """
     total = torch.zeros(batches.images.shape[1:], device=batches.device)
     with eval_mode(model), outputs_of(model, [layer]) as outputs:
@@ -53,7 +53,7 @@ def effective_receptive_field(model: nn.Module, batches: Batches, layer: str, un
 def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return the output of each stage (child module) of ``model`` on ``images`` ``(B, 1, H, W)``, by its name.
 
-    A copy is run in the model's mode, so that running statistics and random state stay as they are.
+    Runs a copy in the model's mode; the model's running statistics and the random state do not change.
     """
     duplicate = copy_of(model)
     with random_state_kept(images.device), outputs_of(duplicate, list(dict(model.named_children()))) as outputs:
@@ -63,7 +63,10 @@ def layer_outputs(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def layer_input(model: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """Return what reaches the submodule ``layer`` for ``images`` ``(B, 1, H, W)``; run as by ``layer_outputs``."""
+    """Return the input of the submodule ``layer`` on ``images`` ``(B, 1, H, W)``.
+
+    Runs a copy in the model's mode; the model's running statistics and the random state do not change.
+    """
     inputs: list[Tensor] = []
     duplicate = copy_of(model)
     duplicate.get_submodule(layer).register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
@@ -73,10 +76,10 @@ def layer_input(model: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 
 def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str, float]:
-    """Train for ``num_steps`` steps; return the size of an update relative to that of the weights, by stage.
+    """Train for ``num_steps`` steps; return the mean ratio of update to weights, by stage.
 
-    That is the Euclidean norm of a step's change over the norm of the weights of the stage's convolution or linear
-    layer, as a mean over the steps. Raises ``ValueError`` where ``batches`` has fewer steps.
+    For each step, the Euclidean norm of the change in the weights of the stage's convolution or linear layer is divided
+    by the norm of these weights. Raises ``ValueError`` unless ``num_steps`` is from 1 to the number of batches.
     """
     if not 1 <= num_steps <= len(batches):
         raise ValueError(f"num_steps is {num_steps}: give 1 to {len(batches)}, the batches of an epoch")
@@ -98,7 +101,7 @@ def _has_filters(module: nn.Module) -> bool:
 def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> float:
     """Return the accuracy (a fraction) on ``split`` when the model is left in train mode by mistake.
 
-    A copy is run in batches of ``batch_size``, so that running statistics and random state stay as they are.
+    Runs a copy in batches of ``batch_size``; the model's running statistics and the random state do not change.
     """
     forgetful, device = copy_of(model).train(), next(model.parameters()).device
     hits = 0
@@ -112,10 +115,11 @@ def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> fl
 def answers_in_batches(
     model: nn.Module, split: Split, index: int, batch_size: int, num_batches: int, seed: int = 0
 ) -> list[float]:
-    """Return the probability of the right digit for one image of ``split`` in train mode, once for each batch.
+    """Return the probability of the right digit for image ``index`` of ``split`` in train mode, in each batch.
 
-    In every batch the image is among ``batch_size`` - 1 others, drawn anew. Dropout is off, so that only batch norm
-    makes a difference. A copy is run: running statistics and random state stay as they are.
+    Each of the ``num_batches`` batches has this image and ``batch_size`` - 1 random others. Dropout is off, so that
+    answers differ through batch norm alone. Runs a copy; the model's running statistics and the random state do not
+    change.
     """
     copied, generator = copy_of(model).cpu().train(), torch.Generator().manual_seed(seed)
     for module in copied.modules():
@@ -133,8 +137,8 @@ def answers_in_batches(
 def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -> list[list[Tensor]]:
     """Return for each channel of ``stage`` the ``number`` image patches to which it responds most strongly.
 
-    A patch ``(h, w)`` uint8 is the receptive field of the strongest unit, cut out by the layer table's box. An image
-    gives each channel at most one patch. The model is used in eval mode.
+    A patch ``(h, w)`` uint8 is the receptive field of an image's strongest unit, as the layer table has it. An image
+    gives each channel at most one patch. The model runs in eval mode.
     """
     duplicate = copy_of(model).cpu().eval()
     maps = torch.cat([layer_outputs(duplicate, images)[stage.name] for images, _ in Batches(split, 500)])
@@ -150,7 +154,7 @@ def strongest_patches(model: nn.Module, split: Split, stage: Row, number: int) -
 
 
 def distortions(test: Split, seed: int = 0) -> dict[str, Split]:
-    """Return the test split as it is, and distorted in ways in which digits from elsewhere may differ, by name."""
+    """Return the test split by the name of its distortion: unchanged, and as digits from elsewhere may differ."""
     images = test.images.unsqueeze(1)  # (N, 1, 28, 28) uint8
 
     def moved(angle: float = 0.0, right: int = 0, scale: float = 1.0) -> Tensor:

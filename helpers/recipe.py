@@ -49,7 +49,7 @@ class Recipe:
             raise ValueError(f"augmentation is {self.augmentation!r}: give an Augmentation or None")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON file gives them back."""
+        """Return the settings as plain values, the same as after writing them to JSON and reading them back."""
         return json.loads(json.dumps(asdict(self)))
 
     def model(self) -> Net:
@@ -62,9 +62,9 @@ class Recipe:
 def draw_weights(model: nn.Module, seed: int, initial_weights: str = "pytorch") -> None:
     """Draw the weights of each convolution and linear layer of ``model`` from a seed of the layer's own.
 
-    So two networks that are drawn from one ``seed`` start with the same weights, though one has biases, or other
-    layers in between. ``"pytorch"`` is uniform within 1 / sqrt(n) of 0, for n inputs of a unit; ``"he"`` is normal with
-    a standard deviation of sqrt(2 / n), biases 0 (He et al., Delving Deep into Rectifiers, 2015).
+    So two networks drawn from the same ``seed`` start with the same weights, even if only one has biases, or other
+    layers in between. With n inputs of a unit, ``"pytorch"`` is uniform from -1 / sqrt(n) to 1 / sqrt(n); ``"he"`` is
+    normal with a standard deviation of sqrt(2 / n), biases 0 (He et al., Delving Deep into Rectifiers, 2015).
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     seeds = torch.randint(2**62, (len(layers),), generator=torch.Generator().manual_seed(seed))

@@ -1,6 +1,6 @@
-"""What several seeds say: committed runs and studies by name, means with intervals, and where one's own number lies.
+"""Results over several seeds: committed runs and studies, means with intervals, and how your own number compares.
 
-Intervals hold with 95% and are Student's.
+All intervals are 95% intervals from Student's t distribution.
 """
 
 import json
@@ -25,7 +25,7 @@ def read_json(name: str) -> dict[str, Any]:
 
 
 def networks_by_rate(summary: dict[str, dict]) -> dict[str, dict[float, dict]]:
-    """Return a study of learning rates by network and rate; its variants are called ``NETWORK, lr RATE``."""
+    """Return a study of learning rates by network and by rate; ``summary`` has it by ``NETWORK, lr RATE``."""
     networks: dict[str, dict[float, dict]] = {}
     for variant, values in summary.items():
         network, _, rate = variant.rpartition(", lr ")
@@ -47,7 +47,7 @@ def rates_table(summary: dict[str, dict]) -> str:
 def load_committed_weights(model: nn.Module, recipe: str) -> bool:
     """Load the weights of the committed run of ``recipe`` into ``model``, and return True.
 
-    Where they are those of another network, ``model`` stays as it is: one line says so, and False is returned.
+    If they are those of another network, print a line that says so, leave ``model`` as it is, and return False.
     """
     path = RESULTS / recipe / "model.pt"
     try:
@@ -59,14 +59,14 @@ def load_committed_weights(model: nn.Module, recipe: str) -> bool:
 
 
 def study_of(recipe: str) -> dict[str, Any]:
-    """Return summary and runs of the seeds that a recipe was trained with. Raises ``KeyError`` where there are none."""
+    """Return the summary and the runs of a recipe over its seeds. Raises ``KeyError`` if it was not studied."""
     study = read_json("study")["ablation" if recipe == "assignment" else "recipes"]
     runs = [run for run in study["runs"] if run["variant"] == recipe]
     return {"summary": study["summary"][recipe], "runs": runs}
 
 
 def seeds_that_reach(accuracy: float, recipe: str) -> int:
-    """Return how many seeds of this recipe had at least this test accuracy (a fraction) after their last epoch."""
+    """Return how many seeds of ``recipe`` ended with at least this test ``accuracy`` (a fraction)."""
     return sum(run["test_accuracy"][-1] >= accuracy for run in study_of(recipe)["runs"])
 
 
@@ -84,14 +84,14 @@ def interval(values: Sequence[float]) -> dict[str, Any]:
 
 
 def is_possible(values: dict[str, Any]) -> bool:
-    """Tell whether an interval of fractions lies between 0 and 1: where seeds differ by very much, it may not."""
+    """Tell whether an interval of fractions lies between 0 and 1; it may not if seeds differ very much."""
     return values["mean"] - values["half_width"] >= 0 and values["mean"] + values["half_width"] <= 1
 
 
 def prediction_interval(values: dict[str, Any]) -> tuple[float, float]:
-    """Return the bounds between which one more seed falls, from what ``interval`` returned.
+    """Return the bounds of the prediction interval for one more seed, given what ``interval`` returned.
 
-    They are t sd sqrt(1 + 1/n) to either side of the mean: wider than the interval of the mean.
+    That is mean ± t · sd · sqrt(1 + 1/n), which is wider than the interval of the mean.
     """
     half_width = values["half_width"] * math.sqrt(values["n"] + 1)
     return values["mean"] - half_width, values["mean"] + half_width
@@ -100,12 +100,12 @@ def prediction_interval(values: dict[str, Any]) -> tuple[float, float]:
 def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str:
     """Return a sentence on the test accuracy (a fraction) of a run of ``recipe`` with these ``settings``.
 
-    It says where the accuracy of a single seed falls according to the study, and whether this one does; and which
+    It gives the study's prediction interval for a single seed and says whether the accuracy lies in it, or which
     settings differ from the study's.
     """
     try:
         study = study_of(recipe)
-    except (KeyError, OSError, ValueError):  # none of this recipe, or no readable file of studies
+    except (KeyError, OSError, ValueError):  # the recipe was not studied, or the file is unreadable
         return f"{accuracy:.2%}; other seeds of this recipe were not studied"
     final = study["summary"]["final"]
     low, high = prediction_interval(final)
@@ -123,9 +123,9 @@ def what_it_means(accuracy: float, recipe: str, settings: dict[str, Any]) -> str
 def summarise_study(records: list[dict]) -> dict[str, dict]:
     """Return for each variant its final and best test accuracy, its number of failures, and the paired difference.
 
-    The difference is that of the final test accuracy to the first variant's, seed by seed; the first has none.
-    Where the runs recorded them, the accuracies on distorted test images follow. In a study on validation images
-    these take the place of the test images.
+    The difference compares the final test accuracy with the first variant's, seed by seed; the first has none. If all
+    runs of a variant recorded accuracies on distorted test images, these follow. In a study on validation images,
+    "test" stands for these.
     """
     by_variant: dict[str, dict[int, dict]] = {}
     for record in records:
@@ -139,10 +139,10 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
             "best": interval([max(run["test_accuracy"]) for run in runs.values()]),
             "failures": sum("failure" in run for run in runs.values()),
         }
-        records = list(runs.values())
-        if all("distorted" in run for run in records):
+        if all("distorted" in run for run in runs.values()):
+            distorted = [run["distorted"] for run in runs.values()]
             summary[variant]["distorted"] = {
-                change: interval([run["distorted"][change] for run in records]) for change in records[0]["distorted"]
+                change: interval([accuracies[change] for accuracies in distorted]) for change in distorted[0]
             }
         if runs is not baseline:
             shared = sorted(final.keys() & baseline.keys())
@@ -152,7 +152,7 @@ def summarise_study(records: list[dict]) -> dict[str, dict]:
 
 
 def percent(values: dict[str, Any]) -> str:
-    """Return mean and half width of an interval of fractions, as percentages; the seeds where it is no possible one."""
+    """Return an interval of fractions as text in percent: mean ± half width, or mean and seeds if it leaves 0..100%."""
     if is_possible(values):
         return f"{values['mean']:.2%} ± {values['half_width'] * 100:.2f}"
     seeds = ", ".join(f"{value * 100:.1f}" for value in values["seeds"])
@@ -171,7 +171,7 @@ def study_table(summary: dict[str, dict]) -> str:
 
 
 def findings(summary: dict[str, dict]) -> list[str]:
-    """Return a sentence for each variant but the first: whether its difference to the first one is shown."""
+    """Return a sentence for each variant but the first: do these seeds show a difference to the first?"""
     baseline = next(iter(summary))
     sentences = []
     for variant, values in summary.items():

@@ -24,11 +24,11 @@ from helpers.runtime.progress import Progress, Silent
 from helpers.runtime.threads import check_threads, choose_threads, in_threads
 
 EVALUATION_BATCH = 250
-STATISTICS_IMAGES = 10_000  # more do not make a network more accurate
+STATISTICS_IMAGES = 10_000  # for batch norm's statistics; more do not make a network more accurate
 
 
 class Trainer:
-    """A model with what changes it: the optimizer and its learning rate schedule."""
+    """A model with its optimizer and learning rate schedule."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, batches_per_epoch: int) -> None:
         self.model, self.recipe = model, recipe
@@ -49,7 +49,7 @@ class Trainer:
         return loss.detach(), (log_probs.argmax(dim=1) == labels).sum()
 
     def step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Do ``train_step``, on a GPU as one CUDA graph."""
+        """Do ``train_step``; on a GPU, as one CUDA graph."""
         if self.graphed_step:
             return self.graphed_step(self.train_step, images, labels)
         return self.train_step(images, labels)
@@ -57,8 +57,8 @@ class Trainer:
     def train_epoch(self, batches: Batches, report: Report | None = None) -> tuple[float, float]:
         """Learn from all batches once; return mean loss and accuracy over their images.
 
-        About twice a second ``report(num_images, loss, accuracy)`` is told how far it is; nothing else waits for
-        the device. Raises ``FloatingPointError`` where a loss is not finite.
+        About twice a second ``report(num_images, loss, accuracy)`` is called with the means so far; only then does
+        training wait for the device. Raises ``FloatingPointError`` where a loss is not finite.
         """
         self.model.train()
         meter = Meter(len(batches), self.device, report)
@@ -78,7 +78,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``state`` returned; raises ``ValueError`` for that of another model or recipe."""
+        """Restore what ``state`` returned; raises ``ValueError`` for the state of another model or recipe."""
         check_same_form({**self.state(), "optimizer": None}, {**state, "optimizer": None})
         check_optimizer_state(self.optimizer, state.get("optimizer"))
         self.model.load_state_dict(state["model"])
@@ -86,7 +86,7 @@ class Trainer:
         if self.schedule:
             self.schedule.load_state_dict(state["schedule"])
         if self.graphed_step:
-            self.graphed_step = GraphedStep()  # a captured one goes on with the optimizer's former tensors
+            self.graphed_step = GraphedStep()  # a captured one would go on with the optimizer's old tensors
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
@@ -109,27 +109,29 @@ def make_schedule(
     """Return the recipe's schedule of the learning rate over a run of ``num_steps``; None for a constant rate."""
     if recipe.schedule == "constant":
         return None
-    is_single_step = recipe.warm_up_fraction * num_steps == 1  # for which torch divides by 0
+    has_one_warm_up_step = recipe.warm_up_fraction * num_steps == 1  # for which torch divides by 0
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         recipe.lr,
         total_steps=num_steps,
-        pct_start=0.0 if is_single_step else float(recipe.warm_up_fraction),
-        cycle_momentum=False,  # its default would change the momentum at every step, too
+        pct_start=0.0 if has_one_warm_up_step else float(recipe.warm_up_fraction),
+        cycle_momentum=False,  # True, the default, would change the momentum at every step, too
     )
 
 
 @torch.no_grad()
 def recalibrate_batch_norm(model: nn.Module, batches: Batches) -> None:
-    """Replace the running statistics of each batch norm by their means over ``batches``, with everything else in eval
-    mode. The weights stay as they are."""
+    """Replace the running statistics of each batch norm by the means of the batch statistics over ``batches``.
+
+    All other layers are in eval mode, and the weights stay as they are.
+    """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momentums = [norm.momentum for norm in norms]
     with eval_mode(model):
         for norm in norms:
             norm.train()
             norm.reset_running_stats()
-            norm.momentum = None  # all batches count alike
+            norm.momentum = None  # a plain average instead of a moving one
         for images, _ in batches:
             model(images)
     for norm, momentum in zip(norms, momentums, strict=True):
@@ -140,10 +142,10 @@ def recalibrate_batch_norm(model: nn.Module, batches: Batches) -> None:
 def predict(model: nn.Module, batches: Batches) -> Tensor:
     """Return the log-probabilities ``(N, 10)`` of all images in the split's order, on the batches' device.
 
-    Uses eval mode and restores the model's. Raises ``ValueError`` for shuffled batches.
+    Uses eval mode, then restores the model's mode. Raises ``ValueError`` for shuffled batches.
     """
     if batches.shuffle:
-        raise ValueError("shuffle is True, so that no prediction would fit its label: give Batches with shuffle=False")
+        raise ValueError("shuffle is True: predictions and labels would differ in order, give Batches(shuffle=False)")
     with eval_mode(model):
         return torch.cat([model(images) for images, _ in batches])
 
@@ -172,11 +174,11 @@ def fit(
 ) -> History:
     """Train ``model`` by ``recipe`` on ``train``, evaluate it on ``test`` after each epoch, return the history.
 
-    The model is trained in place and left on the device. Each epoch draws from random numbers of its own, derived
-    from the recipe's seed, so that with ``checkpoint``, a file written before the first epoch and after each,
-    ``resume`` leads to the same end as a run that never stopped. On a CPU it takes ``threads``, or those of the
-    checkpoint, or as many as a short trial finds fastest. Raises ``FloatingPointError`` where a loss is not finite,
-    ``ValueError`` for a bad argument or a checkpoint of another run, ``OSError`` for an unreadable one.
+    The model is trained in place and left on the device. The file ``checkpoint`` is written before the first epoch and
+    after each one. A run that goes on from it, with ``resume``, ends like one that never stopped, as each epoch has its
+    own random seed, derived from the recipe's. On a CPU the run uses ``threads`` threads; without that argument as many
+    as the checkpoint's run, or as a short trial finds fastest. Raises ``FloatingPointError`` where a loss is not
+    finite, ``ValueError`` for a bad argument or a checkpoint of another run, ``OSError`` for an unreadable one.
     """
     device, progress = choose_device(device), progress or Silent()
     history = History.begin(recipe.as_json(), device, check_threads(threads))
@@ -214,7 +216,7 @@ def fit(
 
 
 def trial_step(model: nn.Module, recipe: Recipe, train: Split) -> Callable[[], object]:
-    """Return a training step for a trial on the CPU, of a copy of ``model``: the run itself is not touched."""
+    """Return a training step to time on the CPU; it trains a copy of ``model`` and does not affect the run."""
     trainer = Trainer(deepcopy(model).train(), replace(recipe, schedule="constant"), 1)
     images, labels = next(iter(Batches(train, recipe.batch_size)))
     return lambda: trainer.train_step(images, labels)

@@ -260,7 +260,7 @@ def test_a_checkpoint_that_cannot_be_kept_is_not_replaced(
         (("history", "seconds"), [1.0, 2.0], "the curves of its history differ in length"),
         (("history", "versions"), None, "versions of its history is 'None', no dictionary of plain values"),
         (("history", "recipe", "lr"), torch.ones(2), "no dictionary of plain values"),
-        (("history",), {}, "its history does not have the entries of one"),
+        (("history",), {}, "its history has missing or unknown entries"),
         (("trainer",), [], "its state is of type list, no dictionary"),
         (("trainer", "optimizer"), {}, "its state, optimizer has other entries than it needs: param_groups, state"),
         (("trainer", "optimizer", "param_groups"), [], "its state, optimizer, param_groups has other entries"),

@@ -1,1 +1,1 @@
-"""What is measured against the stock pipeline, side by side: ``python -m evidence.benchmark``."""
+"""The benchmark: the stock pipeline and this project's, measured side by side by ``python -m evidence.benchmark``."""

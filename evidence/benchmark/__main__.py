@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", help="a few minutes: fewer images, growth measured once, no training to 99.0%%"
     )
     parser.add_argument("--rounds", type=int, default=3, help="alternating repetitions of each measurement")
-    parser.add_argument("--only", choices=PARTS, help="this part alone, kept apart: it may be of another machine")
+    parser.add_argument("--only", choices=PARTS, help="measure this part only, and keep it apart from whole runs")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what trains")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for benchmark.json and figure")
     options = parser.parse_args(arguments)
@@ -28,7 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.rounds < 1:
             raise ValueError(f"rounds is {options.rounds}: give at least 1")
         device = choose_device(options.device)
-        kind = " ".join([device.type, *["quick"] * options.quick, *[options.only] * bool(options.only)])
+        kind = device.type
+        if options.quick:
+            kind += " quick"
+        if options.only:
+            kind += f" {options.only}"
         report = Report(options.results / "benchmark.json", kind, describe_machine(device), {"rounds": options.rounds})
         with stock.linked(DATA) as folder:
             Benchmark(report, folder, device, options.rounds, options.quick).run(options.only)

@@ -1,4 +1,4 @@
-"""One pipeline in a process of its own, where its start, its memory and what it does with scarce cores are seen.
+"""Measure one pipeline in a process of its own: its start-up and its memory, or an epoch, on one core if asked.
 
 python -m evidence.benchmark.child stock|ours FOLDER DEVICE WORKERS [--epoch IMAGES] [--one-core]     # prints JSON
 """
@@ -25,10 +25,9 @@ MIB = 2**20
 
 
 def peak_bytes() -> int:
-    """Return the greatest resident memory of this process so far, its DataLoader workers not counted.
+    """Return the peak resident memory of this process so far, without its DataLoader workers; 0 on Windows.
 
-    Linux's own count is asked first: that of ``getrusage`` begins, in a child, at what its parent had. Windows has
-    neither: 0.
+    On Linux it is read from /proc, because ``getrusage`` starts, in a child, at the peak of its parent.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -44,15 +43,18 @@ def peak_bytes() -> int:
 
 
 def measure_start(build: Callable[[], Contender], device: torch.device) -> dict[str, float]:
-    """Return seconds from here to the first batch on the device, and MiB of host and GPU memory beyond those here."""
-    torch.ones(1, device=device)  # what CUDA itself takes belongs to no pipeline
+    """Return the seconds until the first batch is on the device, and the peak memory of host and GPU in MiB.
+
+    Host memory that is in use before is not counted.
+    """
+    torch.ones(1, device=device)  # initialises CUDA, which neither pipeline should pay for
     baseline = peak_bytes()
     contender = iterator = None
 
     def first_batch() -> None:
         nonlocal contender, iterator
         contender = build()
-        iterator = iter(contender.batches)  # lives on, so that stopping its workers is not counted
+        iterator = iter(contender.batches)  # kept alive, so that stopping its workers is not timed
         contender.load([next(iterator)])
 
     seconds = seconds_of(first_batch, device)
@@ -64,7 +66,7 @@ def measure_start(build: Callable[[], Contender], device: torch.device) -> dict[
 
 
 def measure_epoch(build: Callable[[], Contender], device: torch.device, num_images: int) -> dict[str, float]:
-    """Return the seconds of a training epoch, extrapolated from ``num_images``, and how many threads it took."""
+    """Return the seconds of a training epoch, extrapolated from ``num_images``, and how many threads it used."""
     contender = build()
     contender.train(FirstBatches(contender.batches, WARM_UP_BATCHES))
     num_batches = math.ceil(num_images / contender.batches.batch_size)
@@ -73,14 +75,14 @@ def measure_epoch(build: Callable[[], Contender], device: torch.device, num_imag
 
 
 def keep_to_one_core() -> None:
-    """Confine this process to one core and leave PyTorch the threads that it has taken, as a container's quota does."""
-    torch.get_num_threads()  # which it counts once
+    """Confine this process to one core but leave PyTorch its number of threads, as a container's quota does."""
+    torch.get_num_threads()  # PyTorch counts the cores now, and never again
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 @contextmanager
 def busy_process() -> Iterator[None]:
-    """Have another process compute all the time within the block."""
+    """Keep another process busy within the block."""
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -90,7 +92,10 @@ def busy_process() -> Iterator[None]:
 
 
 def in_child(who: str, folder: Path, device: torch.device, workers: int, *options: str) -> dict[str, float]:
-    """Return what a fresh process measures of ``stock`` or ``ours``: its start, or with ``--epoch`` that."""
+    """Return what a fresh process measures of ``stock`` or ``ours``: its start, or an epoch with option ``--epoch``.
+
+    Raises ``OSError`` where the process fails.
+    """
     command = [sys.executable, "-m", "evidence.benchmark.child", who, str(folder), str(device), str(workers), *options]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if child.returncode:

@@ -21,9 +21,9 @@ WARM_UP_BATCHES = 5  # more than a CUDA graph's warm-up
 
 @dataclass
 class Contender:
-    """``train(batches)`` learns from batches such as ``batches``; ``test()`` returns the test accuracy.
+    """A pipeline to time: ``batches`` of an epoch, ``train(batches)`` on some of them, and ``test()``, the accuracy.
 
-    ``threads`` is how many of the CPU it takes, None for as many as PyTorch does.
+    ``threads`` is its number of CPU threads, None for PyTorch's own choice.
     """
 
     device: torch.device
@@ -33,10 +33,11 @@ class Contender:
     threads: int | None = None
 
     def load(self, batches: Collection) -> None:
-        """Have all ``batches`` ready on the device and do nothing with them."""
+        """Load all ``batches`` onto the device and do nothing with them."""
         with in_threads(self.threads):
             for images, labels in batches:
-                images.to(self.device), labels.to(self.device)
+                images.to(self.device)
+                labels.to(self.device)
 
 
 def stock_contender(

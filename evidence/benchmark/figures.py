@@ -15,7 +15,7 @@ STOCK, OURS = "tab:gray", "tab:blue"
 
 
 def plot_benchmark(part: dict[str, Any]) -> Figure:
-    """Return the ladder on the left, how cost grows on the right; ``part`` is one kind of run in the file."""
+    """Return the ladder on the left and how cost grows on the right; ``part`` has the results of one kind of run."""
     machine, scaling = part["machine"], part["scaling"]
     figure = Figure(figsize=(11, 6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1))
@@ -37,7 +37,7 @@ def plot_benchmark(part: dict[str, Any]) -> Figure:
 
 
 def _ladder(axes: Axes, ladder: dict[str, Any]) -> None:
-    """Draw a bar for each rung, the stock pipeline on top, with its seconds and how many times faster it is."""
+    """Draw a bar for each rung, the stock pipeline on top, with its seconds and its speed-up over stock."""
     names, seconds = list(ladder["median"]), list(ladder["median"].values())
     bars = axes.barh([fill(name, 24) for name in names], seconds, color=[STOCK] + [OURS] * (len(names) - 1))
     gains = [ladder["times_better"].get(name, {"medians": 1.0})["medians"] for name in names]
@@ -61,14 +61,18 @@ def _curves(axes: Axes, points: dict[str, Any], style: str, text: str) -> None:
 
 
 def can_be_drawn(part: dict[str, Any]) -> bool:
-    """Tell whether ``part`` has all that the figure shows: a run that was stopped has not, nor one of a single part."""
+    """Tell whether ``part`` has all that the figure shows, unlike a stopped run or one of a single part."""
     return {"ladder", "scaling"} <= part.keys()
 
 
 def draw(results: Path, kind: str) -> Path:
     """Draw the runs of this ``kind`` from ``benchmark.json`` and return the figure's path."""
     part = json.loads((results / "benchmark.json").read_text(encoding="utf-8"))[kind]
-    path = results / f"benchmark{'-cuda' * ('cuda' in kind)}{'-quick' * ('quick' in kind)}.png"
+    name = "benchmark"
+    for word in ("cuda", "quick"):
+        if word in kind:
+            name += f"-{word}"
+    path = results / f"{name}.png"
     save_figure(plot_benchmark(part), path)
     return path
 

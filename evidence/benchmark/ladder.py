@@ -1,4 +1,4 @@
-"""The ladder: one training epoch with the improvements added to the stock pipeline one after the other."""
+"""The ladder: a training epoch of the stock pipeline, and again after each improvement that is added to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ from helpers.training import Trainer
 
 @dataclass(frozen=True)
 class Rung:
-    """Which of the improvements are in; each rung keeps those of the rung before it."""
+    """Which improvements are switched on; each rung keeps those of the rung before it."""
 
     name: str
-    in_memory: bool = True  # images warped as one tensor, else DataLoader and PIL
+    in_memory: bool = True  # images warped as one tensor; otherwise DataLoader and PIL
     channels_last: bool = False
     cheap_layers: bool = False  # batch norm and dropout of helpers/runtime/cpu_layers.py
-    no_waiting: bool = False  # helpers.training.Trainer with a fused optimizer, else loss.item() each batch
+    no_waiting: bool = False  # helpers.training.Trainer with a fused optimizer; otherwise loss.item() each batch
     graph: bool = False  # the step as one CUDA graph
     recipe: Recipe = ASSIGNMENT
 
@@ -36,7 +36,7 @@ LAYERS = replace(LAST, name="+ cheap dropout and batch norm", cheap_layers=True)
 NO_WAITING = replace(LAYERS, name="+ no waiting, fused SGD", no_waiting=True)
 ON_CPU = [STOCK, IN_MEMORY, LAST, LAYERS, NO_WAITING]
 
-# On a GPU the layers are torch.nn's own and so is the layout.
+# On a GPU, layers and memory layout stay those of torch.nn.
 NO_WAITING_GPU = replace(IN_MEMORY, name="+ no waiting, fused SGD", no_waiting=True)
 ON_CUDA = [STOCK, IN_MEMORY, NO_WAITING_GPU, replace(NO_WAITING_GPU, name="+ one CUDA graph", graph=True)]
 
@@ -50,7 +50,7 @@ def rungs(device: torch.device) -> list[Rung]:
 def timer(
     rung: Rung, folder: Path, train: Split, device: torch.device, workers: int, num_images: int
 ) -> Callable[[], float]:
-    """Return what measures the seconds of a training epoch on ``rung``, extrapolated from ``num_images`` images."""
+    """Return a function that measures the seconds of a training epoch on ``rung``, extrapolated from ``num_images``."""
     recipe = replace(rung.recipe, num_epochs=1000)  # so that no schedule ends before the measurements do
     if rung.in_memory:
         batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)

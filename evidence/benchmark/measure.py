@@ -20,7 +20,7 @@ Rounds = dict[str, list[float]]
 
 
 def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
-    """Return the wall seconds of ``action``, with all that it left for a GPU to do."""
+    """Return the wall seconds of ``action``, including the GPU work that it started."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -31,7 +31,10 @@ def seconds_of(action: Callable[[], Any], device: torch.device) -> float:
 
 
 class FirstBatches:
-    """The first ``num_batches`` of ``batches``; ``once_seconds``: what starting and stopping took, e.g. of workers."""
+    """The first ``num_batches`` of ``batches``.
+
+    ``once_seconds`` is the time that starting and stopping took, such as that of DataLoader workers.
+    """
 
     def __init__(self, batches: Collection, num_batches: int) -> None:
         self.batches, self.num_batches = batches, num_batches
@@ -55,8 +58,8 @@ def epoch_seconds(
 ) -> float:
     """Return the seconds that ``consume`` takes for all ``batches``.
 
-    Where ``num_batches`` is given only so many are done and the seconds extrapolated: what each batch costs as
-    often as there are batches, what beginning and ending cost once.
+    With ``num_batches`` only so many are done and the seconds extrapolated: the cost of a batch counts as often as
+    there are batches, the cost of starting and stopping once.
     """
     num_batches = min(num_batches or len(batches), len(batches))
     first = FirstBatches(batches, num_batches)
@@ -74,10 +77,10 @@ def alternate(actions: dict[str, Callable[[], float]], num_rounds: int) -> Round
 
 
 def summarise_rounds(rounds: Rounds, unit: str, **notes: Any) -> dict[str, Any]:
-    """Return rounds and medians by name, and how many times better than the first name each other one is.
+    """Return rounds and medians by name, and how many times better than the first name each of the others is.
 
-    ``times_better`` compares medians, with the least and the greatest ratio of one round beside it. More is better
-    where the unit is a rate (``.../s``), less is better otherwise.
+    ``times_better`` has the ratio of medians, and the least and the greatest ratio within a round. More is better
+    if the unit is a rate (``.../s``), less is better otherwise.
     """
     names = list(rounds)
     medians = {name: median(values) for name, values in rounds.items()}
@@ -113,8 +116,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 class Report:
     """The part of a JSON file that belongs to one kind of run, such as ``cpu`` or ``cuda quick``.
 
-    Every measurement is in the file as soon as it is recorded; other kinds of runs stay as they are. A run on
-    another machine or with other settings than those in the file starts its part anew.
+    Every measurement is written to the file as soon as it is recorded; other kinds of runs stay as they are. A run on
+    another machine or with other settings than those in the file replaces its part.
     """
 
     def __init__(self, path: Path, kind: str, machine: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -29,9 +29,9 @@ TEST_TRANSFORMS = transforms.Compose([transforms.ToTensor(), transforms.Normaliz
 
 @contextmanager
 def linked(root: str | Path) -> Iterator[Path]:
-    """Give a temporary folder with links to the archives of ``root``, so that none is extracted into the checkout.
+    """Yield a temporary folder with links to the archives of ``root``, so that none is extracted into the checkout.
 
-    Where the system grants no links, with copies.
+    Where the system allows no links, the folder has copies.
     """
     with tempfile.TemporaryDirectory(prefix="stock-mnist-") as folder:
         raw = Path(folder) / "MNIST" / "raw"

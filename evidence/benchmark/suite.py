@@ -25,7 +25,7 @@ from helpers.training import fit
 
 DATA = ROOT / "data"
 TRAIN_IMAGES, TEST_IMAGES = 60000, 10000
-RACES = {  # to which test accuracy, and by which of this project's recipes
+RACES = {  # the test accuracy to reach, and the recipes of this project that compete with the stock pipeline
     "time_to_99": (0.99, {"ours": ASSIGNMENT, "sprint": RECIPES["sprint"]}),
     "time_to_target": (0.994, {"target": RECIPES["target"]}),  # the course's
 }
@@ -49,8 +49,18 @@ class Goal(Silent):
             raise self.Reached
 
 
+def images_per_second(measure: Callable[[], float]) -> float:
+    """Return the rate in an epoch whose seconds are what ``measure()`` returns."""
+    return TRAIN_IMAGES / measure()
+
+
+def microseconds_per_image(measure: Callable[[], float], num_images: int) -> float:
+    """Return the time for one of the ``num_images`` whose seconds are what ``measure()`` returns."""
+    return measure() / num_images * 1e6
+
+
 class Benchmark:
-    """All measurements of one run; ``quick`` lets both pipelines do fewer images and extrapolates."""
+    """All measurements of one run; with ``quick``, times are extrapolated from fewer images."""
 
     def __init__(self, report: Report, folder: Path, device: torch.device, num_rounds: int, quick: bool) -> None:
         self.report, self.folder, self.device = report, folder, device
@@ -64,7 +74,7 @@ class Benchmark:
         return stock_contender(self.folder, self.device, **workers, **sizes)
 
     def timer(self, use: str, contender: Contender, num_images: int) -> Callable[[], float]:
-        """Warm ``contender`` up; return what measures the seconds of ``use``, doing ``num_images`` of an epoch."""
+        """Warm ``contender`` up; return a function that measures the seconds of ``use``, from ``num_images`` images."""
         contender.train(FirstBatches(contender.batches, min(WARM_UP_BATCHES, len(contender.batches))))
         if use == "test_pass":
             return partial(seconds_of, contender.test, self.device)
@@ -84,7 +94,7 @@ class Benchmark:
         return summary
 
     def choose_workers(self) -> None:
-        """Give the stock pipeline the better of 0 and 2 DataLoader workers, for each use anew."""
+        """Give the stock pipeline the better of 0 and 2 DataLoader workers, for each use separately."""
         num_images = 3200 if self.quick else 9600
         for use in self.workers:
             actions = {}
@@ -102,7 +112,7 @@ class Benchmark:
         for use, unit in (("data_pipeline", "images/s"), ("train_epoch", "s"), ("test_pass", "s")):
             timers = self.timers(use, images)
             if unit == "images/s":
-                timers = {who: lambda measure=measure: TRAIN_IMAGES / measure() for who, measure in timers.items()}
+                timers = {who: partial(images_per_second, measure) for who, measure in timers.items()}
             measured = images if use != "test_pass" else dict.fromkeys(images, TEST_IMAGES)
             seconds[use] = self.compare(use, unit, timers, images=measured, workers=self.workers[use])
         both = [seconds[use]["rounds"] for use in ("train_epoch", "test_pass")]
@@ -112,7 +122,9 @@ class Benchmark:
     def processes(self) -> None:
         """Measure start-up and memory in fresh processes."""
         workers = self.workers["train_epoch"]
-        children: dict[str, list[dict]] = {"stock": [], "ours": []} | ({} if self.quick else {"stock, first run": []})
+        children: dict[str, list[dict]] = {"stock": [], "ours": []}
+        if not self.quick:
+            children["stock, first run"] = []
         for _ in range(self.num_rounds):
             for who, results in children.items():
                 with stock.linked(DATA) as fresh:
@@ -130,7 +142,7 @@ class Benchmark:
             self.report.record(name, summarise_rounds(rounds, unit, what=what))
 
     def scarce_cores(self) -> None:
-        """Measure a training epoch beside a busy process, and on one core of those that PyTorch has counted."""
+        """Measure a training epoch beside a busy process, and confined to one core (on Linux)."""
         images = {"stock": 320, "ours": 1280} if self.quick else {"stock": 2560, "ours": 10240}
         where = {"beside_busy": (busy_process, ())}
         if hasattr(os, "sched_setaffinity"):  # Linux
@@ -165,11 +177,11 @@ class Benchmark:
         for batch_size in BATCH_SIZES:
             sizes = {"num_images": num_images, "batch_size": batch_size}
             actions = self.timers("data_pipeline", dict.fromkeys(("stock", "ours"), num_images), **sizes)
-            per_image = {who: lambda measure=measure: measure() / num_images * 1e6 for who, measure in actions.items()}
+            per_image = {who: partial(microseconds_per_image, measure, num_images) for who, measure in actions.items()}
             self.compare(f"scaling/batch_size/{batch_size}", "us/image", per_image, images=num_images)
 
     def race(self, name: str) -> None:
-        """Train each in turn, from reading the data on, until an epoch ends at the test accuracy, or to its last epoch.
+        """Time each pipeline in turn, reading the data included, until it has the test accuracy or no more epochs.
 
         Every round has a seed of its own.
         """
@@ -189,7 +201,7 @@ class Benchmark:
             summary = summarise_rounds(seconds, "s", reached=reached, test_accuracy=curves)
             for who in seconds:
                 if not all(reached[who] + reached["stock"]):
-                    summary["times_better"].pop(who, None)  # of what was not reached there is no time
+                    summary["times_better"].pop(who, None)  # a run that did not get there has no time
             self.report.record(name, summary)
 
     def stock_until(self, accuracy: float, seed: int) -> list[float]:
@@ -201,7 +213,7 @@ class Benchmark:
         return curve
 
     def fit_until(self, accuracy: float, recipe: Recipe) -> list[float]:
-        """Return those of ``fit`` by ``recipe``, likewise."""
+        """Return the test accuracies of ``fit`` with ``recipe``, epoch by epoch, until one is ``accuracy`` or more."""
         goal = Goal(accuracy)
         with suppress(Goal.Reached):
             fit(recipe.model(), *load_mnist(DATA), recipe, device=self.device.type, progress=goal)
@@ -217,18 +229,23 @@ class Benchmark:
         self.report.record("20_epochs", summarise_rounds(rounds, "s"))
 
     def run(self, only: str | None = None) -> None:
-        """Do everything, what matters most first, or ``only`` the part of that name."""
+        """Measure everything, what matters most first, or ``only`` the part of that name."""
         self.choose_workers()
+        if only in RACES:
+            self.race(only)
+            return
         if only:
-            self.race(only) if only in RACES else getattr(self, only)()
+            getattr(self, only)()
             return
         self.passes()
         if self.device.type == "cuda":
             self.whole_runs()
         self.ladder()
-        rounds, self.num_rounds = self.num_rounds, 1 if self.quick else self.num_rounds
+        num_rounds = self.num_rounds
+        if self.quick:
+            self.num_rounds = 1
         self.scaling()
-        self.num_rounds = rounds
+        self.num_rounds = num_rounds
         self.processes()
         if self.device.type == "cpu":
             self.scarce_cores()

@@ -39,7 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print_csv(results) if options.csv else print_table(results)
+    if options.csv:
+        print_csv(results)
+    else:
+        print_table(results)
     return 0
 
 
@@ -48,7 +51,7 @@ def total(marks: list[Result]) -> str:
 
 
 def print_table(results: dict[Path, list[Result]]) -> None:
-    """Print a row for each notebook, and below what is missing in it."""
+    """Print a table with a row for each notebook, and below it the exercises that are not passed, and why."""
     rows = []
     for path, marks in results.items():
         points = [mark.points for mark in marks]
@@ -65,7 +68,7 @@ def print_table(results: dict[Path, list[Result]]) -> None:
 
 
 def print_csv(results: dict[Path, list[Result]]) -> None:
-    """Print points, and what is missing, with a row for each notebook."""
+    """Print a row for each notebook: its points, and why an exercise is not passed."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     numbers = range(1, 1 + max(len(marks) for marks in results.values()))
     titles = [f"exercise {number}" for number in numbers]

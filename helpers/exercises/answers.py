@@ -1,4 +1,4 @@
-"""What is graded: the notebook's exercises, and what a student wrote."""
+"""What is graded: the notebook's exercises, and the cells that a student wrote."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ CHECK = re.compile(r"^print\((exercises\.check_\w+\((\w+).*\))\)$")  # the last 
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise's cell as it is handed out: what it defines, the call of the check, and what that is given."""
+    """An exercise's cell as handed out: its unsolved code, the call of its check, and the name of the answer."""
 
     template: str
     call: str
@@ -68,17 +68,18 @@ def exercises_of(notebook: NotebookNode) -> list[Exercise]:
 
 
 def written_in(notebook: NotebookNode, handed_out: NotebookNode, exercises: Sequence[Exercise]) -> list[Cell]:
-    """Return the code cells from the first exercise on that were not handed out like that, without calls of checks.
+    """Return the code cells, from the first exercise on, that differ from those handed out, without calls of checks.
 
-    So it does not matter whether an answer stands in the exercise's own cell, in a copy of it or in one beside it, nor
-    which tags and ids are left. The lesson above is not run again.
+    So an answer may be in the exercise's own cell, in a copy of it or in another cell, and tags and ids do not matter.
+    The lesson above the exercises is not run again.
     """
     known = {cell.source.strip() for cell in handed_out.cells if cell.cell_type == "code"}
     calls = {f"print({exercise.call})" for exercise in exercises}
     cells, has_begun = [], False
     for cell in notebook.cells:
         is_code = cell.cell_type == "code"
-        has_begun |= "exercises.check_" in cell.source if is_code else bool(EXERCISES_BEGIN.search(cell.source))
+        begins = "exercises.check_" in cell.source if is_code else EXERCISES_BEGIN.search(cell.source) is not None
+        has_begun = has_begun or begins
         if has_begun and is_code and cell.source.strip() not in known:
             kept = [line for line in cell.source.splitlines() if line.strip() not in calls]
             cells.append(Cell("\n".join(kept)))

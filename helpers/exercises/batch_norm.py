@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import BatchNorm2d  # by this name, since a reader may have put another class at nn.BatchNorm2d
+from torch.nn import BatchNorm2d  # imported directly: a reader may have replaced nn.BatchNorm2d
 from torch.overrides import TorchFunctionMode
 
 from helpers.exercises.mistakes import (
@@ -32,11 +32,11 @@ from helpers.exercises.result import (
 Layer = Callable[[int], nn.Module]
 
 NUM_CHANNELS = 3
-SHAPE, OTHER_SHAPE = (4, NUM_CHANNELS, 2, 5), (2, NUM_CHANNELS, 4, 3)  # small, so that n and n - 1 are far apart
+SHAPE, OTHER_SHAPE = (4, NUM_CHANNELS, 2, 5), (2, NUM_CHANNELS, 4, 3)  # small: it matters whether n or n - 1 divides
 WEIGHT, BIAS = (1.5, 0.5, 2.0), (0.25, -1.0, 0.5)
 STORED = {"running_mean": (0.002, -1.0, 1.5), "running_var": (1e-5, 0.5, 4.0)}
 START = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-# Of the largest number in a channel: float32 is far more exact, and no known mistake comes as close.
+# As a fraction of the largest number in a channel: far above float32's rounding, far below what a mistake changes.
 TOLERANCE = 1e-3
 
 
@@ -44,8 +44,8 @@ TOLERANCE = 1e-3
 def check_batch_norm(layer: Layer) -> Result:
     """Say what still differs between ``layer(num_channels)`` and ``nn.BatchNorm2d``, or that it is right.
 
-    It needs the parameters ``weight`` and ``bias`` and the buffers ``running_mean`` and ``running_var``, each with a
-    number for each channel, in whatever shape. Its own formula has to do the work, not PyTorch's.
+    The layer needs the parameters ``weight`` and ``bias`` and the buffers ``running_mean`` and ``running_var``, each
+    with a number for each channel, in any shape. It must not call PyTorch's own batch norm.
     """
     check_module_class(layer, "MyBatchNorm")
     if _leaves_it_to_torch(build_module(layer, NUM_CHANNELS)):
@@ -79,7 +79,7 @@ def _leaves_it_to_torch(norm: nn.Module) -> bool:
         try:
             with calls:
                 norm.train(training)(_batch(1))
-        except Exception:  # told later, by the check that it concerns
+        except Exception:  # a later check reports it
             continue
     return any("batch_norm" in name for name in calls.names)
 
@@ -110,7 +110,7 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 
 def _run(norm: nn.Module, x: Tensor) -> Tensor:
-    """Return the layer's output for ``x``; raises ``NotYet`` where it is no batch like ``x``, or ``x`` was changed."""
+    """Return the layer's output for ``x``; raises ``NotYet`` for another shape or type, and if ``x`` was changed."""
     mode, shape, before = "train" if norm.training else "eval", tuple(x.shape), x.detach().clone()
     try:
         output = call(f"in {mode} mode, for a batch {shape}, it", norm, x)
@@ -166,7 +166,7 @@ def _instead_of(name: str, norm: nn.Module, there: list[str]) -> str:
 
 
 def _remarks(trained: nn.Module) -> Iterator[str]:
-    """Yield what is no fault of the exercise, but would surprise whoever uses the layer."""
+    """Yield remarks on what the exercise does not ask for, but would surprise whoever uses the layer."""
     if lost := [name for name in START if name not in trained.state_dict()]:
         yield f"(But {' and '.join(lost)} will be missing from a saved model: leave out persistent=False.)"
     for name, value in vars(trained).items():
@@ -188,15 +188,15 @@ def _check_normalisation(norm: nn.Module) -> None:
             raise NotYet(f"in train mode {mistake}.")
     (mean, var), (true_mean, true_var) = mean_and_var(found.detach()), mean_and_var(expected)
     _compare("mean", "look at what you subtract", mean, true_mean)
-    _compare("deviation", "look at what you divide by", var.sqrt(), true_var.sqrt())
+    _compare("standard deviation", "look at what you divide by", var.sqrt(), true_var.sqrt())
     raise NotYet(
-        "in train mode each channel comes out with the right mean and deviation, but its numbers are not in their "
-        "places: look at the order of the axes."
+        "in train mode each channel comes out with the right mean and standard deviation, but its numbers are not in "
+        "their places: look at the order of the axes."
     )
 
 
 def _compare(what: str, remedy: str, found: Tensor, expected: Tensor) -> None:
-    """Raise ``NotYet`` for the channel whose ``what`` is the furthest from what it should be, if any is."""
+    """Raise ``NotYet`` for the channel with the largest error in ``what`` (mean or standard deviation), if any."""
     off = (found - expected).abs().flatten().nan_to_num(torch.inf)
     worst = int(off.argmax())
     if off[worst] > 0.005:
@@ -206,7 +206,7 @@ def _compare(what: str, remedy: str, found: Tensor, expected: Tensor) -> None:
 
 
 def _check_scale_and_shift(norm: nn.Module) -> None:
-    """Check output and gradients in train mode with weight and bias that are not those of a new layer."""
+    """Check output and gradients in train mode with another weight and bias than a new layer has."""
     theirs = BatchNorm2d(NUM_CHANNELS)
     for module in (norm, theirs):
         _set(module, weight=WEIGHT, bias=BIAS)
@@ -220,7 +220,7 @@ def _check_scale_and_shift(norm: nn.Module) -> None:
         mean, var = mean_and_var(found.detach())
         raise NotYet(
             f"in train mode, with weight {list(WEIGHT)} and bias {list(BIAS)}, the channels come out with the means "
-            f"{_listed(mean)} and the deviations {_listed(var.sqrt())}: multiply by weight, then add bias."
+            f"{_listed(mean)} and the standard deviations {_listed(var.sqrt())}: multiply by weight, then add bias."
         )
     if not found.requires_grad:
         raise NotYet("the output has no graph, so that nothing is learned: do without no_grad, .data and numpy.")
@@ -240,7 +240,7 @@ def _check_scale_and_shift(norm: nn.Module) -> None:
 
 
 def _wrong_gradient(gradient: Tensor, factors: Tensor) -> str:
-    """Say which of mean and variance the gradient does not go through."""
+    """Say whether the gradient misses the mean, the variance, or both."""
     for detached in (["mean", "variance"], ["mean"], ["variance"]):
         x = _batch(1).requires_grad_()
         mean, var = mean_and_var(x)
@@ -292,14 +292,13 @@ def _wrong_update(name: str, found: list[Tensor], true: list[Tensor], batches: l
         kinds = {
             "": unbiased,
             "takes in the variance over n, by which a batch is normalised: take in the one over n − 1": biased,
-            "takes in the deviation: take in the variance over n − 1": [var.sqrt() for var in unbiased],
-            "takes in the deviation: take in the variance, the one over n − 1": [var.sqrt() for var in biased],
+            "takes in the standard deviation: take in the variance over n − 1": [var.sqrt() for var in unbiased],
+            "takes in the standard deviation: take in the variance, the one over n − 1": [var.sqrt() for var in biased],
         }
     for mistake, stored in wrong_updates(START[name], kinds):
         if _all_same(found, stored):
             return mistake
-    wrong = [number for number in range(len(batches)) if not _same(found[number], true[number])][0]
-    ordinal = ("first", "second")[wrong]
+    wrong, ordinal = (1, "second") if _same(found[0], true[0]) else (0, "first")
     return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {KEEP}"
 
 

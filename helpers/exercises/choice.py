@@ -11,17 +11,17 @@ from helpers.exercises.result import NotYet, Result, call, check_function, descr
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.training import fit
 
-Score = Callable[[Recipe, Split, Split], float]  # of a recipe that learns from one split and is measured on another
+Score = Callable[[Recipe, Split, Split], float]  # recipe, split to learn from, split to measure the accuracy on
 Choose = Callable[[Split, Mapping[str, Recipe], Score], str]
 
 NUM_IMAGES = 600
 RECIPES = {f"lr {lr}": replace(ASSIGNMENT, num_epochs=1, batch_size=16, lr=lr) for lr in (0.00001, 0.02, 0.0005)}
-FEWEST_MEASURED = 50  # of fewer images, a single one is more than two points
+FEWEST_MEASURED = 50  # with fewer images, a single one is more than two percentage points
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One call of ``score``: what it was of, and the accuracy."""
+    """One call of ``score``: the recipe's name and seed, the images learned from and measured on, the accuracy."""
 
     recipe: str
     seed: int
@@ -31,17 +31,17 @@ class Trial:
 
     @property
     def terms(self) -> tuple[frozenset[bytes], frozenset[bytes], int]:
-        """What has to be alike for two recipes to be compared."""
+        """What has to be equal for two recipes to be compared."""
         return self.learned, self.measured, self.seed
 
 
 @ends_with_not_yet
 def check_choice(choose: Choose, data: Split) -> Result:
-    """Say whether ``choose(train, recipes, score)`` picks a recipe's name as one should, on 600 images of ``data``.
+    """Say whether ``choose(train, recipes, score)`` chooses a recipe's name as one should, on 600 images of ``data``.
 
-    ``score(recipe, learned, measured)`` trains for an epoch on the one split and returns the accuracy on the other. A
-    hold-out is right, as are several, cross-validation, and several seeds: all recipes on the same terms, no image
-    both learned from and measured on, and the highest mean chosen.
+    ``score(recipe, learned, measured)`` trains for an epoch on the first split and returns the accuracy on the second.
+    One hold-out split is right, and so are several, cross-validation, and several seeds, if all recipes have the same
+    splits and seeds, no image is both learned from and measured on, and the highest mean is chosen.
     """
     check_function(choose, "choose")
     if not isinstance(getattr(data, "images", None), Tensor):
@@ -88,7 +88,7 @@ def _name_of(recipe: Recipe) -> str:
 
 
 def _check_split(split: Split, labels: dict[bytes, int]) -> None:
-    """Raise ``NotYet`` where ``split`` is no part of the training images, each with its label."""
+    """Raise ``NotYet`` unless ``split`` is a part of the training images, each with its own label."""
     if not isinstance(getattr(split, "images", None), Tensor):
         raise NotYet(f"score was given {described(split)} to learn from or to measure on: give it a Split.")
     images = _images(split)
@@ -96,11 +96,11 @@ def _check_split(split: Split, labels: dict[bytes, int]) -> None:
         raise NotYet(f"{foreign:,} of the images that score was given are none of the training split.")
     pairs = zip(images, split.labels.tolist(), strict=False)
     if mistaken := sum(labels[image] != label for image, label in pairs):
-        raise NotYet(f"{mistaken:,} of the images that score was given have another's label: reorder both alike.")
+        raise NotYet(f"{mistaken:,} of the images that score was given have another image's label: move both together.")
 
 
 def _check_pair(learned: frozenset[bytes], measured: frozenset[bytes]) -> None:
-    """Raise ``NotYet`` where an accuracy on the images ``measured`` would say nothing of new ones, or little."""
+    """Raise ``NotYet`` if the splits share images, or if fewer are ``learned`` from than ``measured`` on."""
     if overlap := len(learned & measured):
         raise NotYet(f"{overlap:,} of the images that you measure on were learned from.")
     if len(learned) < len(measured):
@@ -111,7 +111,7 @@ def _check_pair(learned: frozenset[bytes], measured: frozenset[bytes]) -> None:
 
 
 def _check_trials(trials: list[Trial]) -> None:
-    """Raise ``NotYet`` where what was measured is worth nothing."""
+    """Raise ``NotYet`` unless each recipe was scored, and on enough images."""
     if missing := [name for name in RECIPES if name not in {trial.recipe for trial in trials}]:
         raise NotYet(f"{', '.join(missing)} was never scored.")
     measured = frozenset().union(*(trial.measured for trial in trials))
@@ -120,7 +120,10 @@ def _check_trials(trials: list[Trial]) -> None:
 
 
 def _means_on_equal_terms(trials: list[Trial]) -> dict[str, float]:
-    """Return each recipe's mean accuracy over the trials that all recipes had alike."""
+    """Return each recipe's mean accuracy over the splits and seeds that all recipes were scored with.
+
+    Raises ``NotYet`` where there are none.
+    """
     terms = [{trial.terms for trial in trials if trial.recipe == name} for name in RECIPES]
     common = set.intersection(*terms)
     if not common:

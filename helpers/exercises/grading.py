@@ -1,4 +1,4 @@
-"""Grading: what a student wrote is run, and the teacher's checks are asked about it."""
+"""Grading: the student's cells are run, and the teacher's checks judge what they define."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,23 +11,23 @@ from helpers.exercises.result import Result, not_yet
 
 
 def grade(path: Path, seconds: int) -> list[Result]:
-    """Return the result of each exercise in a student's notebook; running a cell may take so many ``seconds``.
+    """Return the result of each exercise in a student's notebook; a cell may run for at most ``seconds``.
 
-    What counts is what the teacher's check says of the last definition. A cell that raises, hangs or ends the kernel
-    has no point. This runs a student's code, and whoever sets out to deceive the kernel it runs in, can.
+    The teacher's check judges the last definition of an answer. A cell that raises, hangs or ends the kernel gets no
+    point. The student's code runs in the same kernel as the checks, so someone who sets out to deceive them can.
     """
     handed_out = read(NOTEBOOK)
     exercises, lesson = exercises_of(handed_out), imports_in(handed_out)
     try:
         notebook = read(path)
         cells, imports = written_in(notebook, handed_out, exercises), imports_in(notebook)
-    except Exception as error:  # whatever a file may hold that is no notebook
+    except Exception as error:  # the file may hold anything
         return [not_yet(f"the file cannot be read as a notebook ({type(error).__name__}).")] * len(exercises)
     if not cells:
         return [not_yet("it was not answered.")] * len(exercises)
     marks: dict[int, Result] = {}
     while len(marks) < len(exercises):
-        with kernel(lesson, imports, seconds) as running, suppress(LostError):  # then begin anew, without what was lost
+        with kernel(lesson, imports, seconds) as running, suppress(LostError):  # then start anew without that cell
             run_cells(running, cells)
             mark_exercises(running, cells, exercises, marks)
     return [marks[number] for number in range(len(exercises))]
@@ -44,7 +44,7 @@ def run_cells(running: Kernel, cells: list[Cell]) -> None:
 
 
 def mark_exercises(running: Kernel, cells: list[Cell], exercises: Sequence[Exercise], marks: dict[int, Result]) -> None:
-    """Add to ``marks`` those of the exercises that have none yet."""
+    """Add to ``marks`` the results of the exercises that have none yet."""
     answers = [exercise.answer for exercise in exercises]
     faults = [cell.fault for cell in cells if cell.fault and not any(map(cell.may_define, answers))]
     stray = f" (and a cell cannot be run: {faults[0]})" if faults else ""

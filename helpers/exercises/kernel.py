@@ -1,4 +1,4 @@
-"""The kernel in which a student's cells are run, and the checks asked about what they define."""
+"""The kernel that runs a student's cells, and the checks of what they define."""
 
 import ast
 import json
@@ -25,9 +25,9 @@ class LostError(RuntimeError):
 
 
 class Kernel:
-    """Runs cells one after the other, each within a time limit, and asks the checks, which it keeps apart from them.
+    """Runs cells one after the other, each within a time limit of ``seconds``, and the checks, kept apart from them.
 
-    The two lists are the import statements of the teacher's notebook, and of the student's.
+    ``teachers`` and ``students`` are the import statements of the teacher's notebook and of the student's.
     """
 
     def __init__(self, client: NotebookClient, teachers: list[str], students: list[str], seconds: int) -> None:
@@ -47,21 +47,23 @@ sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # what cells 
         self.client.timeout = seconds
 
     def run(self, source: str) -> str:
-        """Run a cell and return its error in one line, nothing where it raises none."""
+        """Run a cell and return its error in one line, empty if there is none."""
         for output in self._outputs(source):
             if output.output_type == "error":
                 return " ".join(f"{output.ename}: {output.evalue}".split())[:200]
         return ""
 
     def mark(self, call: str, answer: str, template: str) -> Result:
-        """Return what the check ``call`` says of the answer, by its name, that the cells run so far have left.
+        """Return the result of the check ``call`` on what the cells so far have defined under the name ``answer``.
 
-        ``template`` is the unsolved cell, which the check has to refuse.
+        ``template`` is the unsolved cell, which the check must not pass.
         """
         asked = f"{self.marker}.mark({call!r}, {answer!r}, {template!r}, globals())"
         for output in self._outputs(asked):
             if output.output_type == "execute_result":
-                with suppress(ValueError, SyntaxError, TypeError, KeyError):  # a cell may have changed what is shown
+                with suppress(
+                    ValueError, SyntaxError, TypeError, KeyError
+                ):  # a cell may have changed how results are shown
                     said = json.loads(ast.literal_eval(output.data["text/plain"]))
                     return Result(said["points"] > 0, said["sentence"])
         return not_yet("the check gives no answer in this notebook.")

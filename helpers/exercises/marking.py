@@ -1,4 +1,4 @@
-"""The teacher's side of the kernel that runs a student's cells: checks which those cells have no part in."""
+"""The teacher's part of the kernel that runs a student's cells: checks with a copy of ``helpers`` of their own."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from helpers.exercises.result import Result, not_yet
 
 
 class Marker:
-    """Asks the checks of a copy of ``helpers`` of its own: what a student's cell imports, it imports anew.
+    """Runs the checks with its own copy of ``helpers``: when a student's cell imports ``helpers``, it gets a new one.
 
     ``imports`` are the notebook's import statements; ``data`` is the folder that holds MNIST.
     """
@@ -21,11 +21,10 @@ class Marker:
                 del sys.modules[name]
 
     def mark(self, call: str, answer: str, template: str, student: dict[str, Any]) -> str:
-        """Return points and sentence, as JSON, of the check ``call`` for what is called ``answer`` among the student's
-        names.
+        """Return points and sentence, as JSON, of the check ``call`` on ``answer``, a name among the student's names.
 
-        The check has to refuse what the unsolved cell, ``template``, defines. Where it does not, it no longer
-        compares anything, and there is no point.
+        If the check also passes what the unsolved cell, ``template``, defines, it no longer checks anything, and there
+        is no point.
         """
         result = self._result(call, answer, student)
         if result.passed:
@@ -48,7 +47,7 @@ def names_of_the_lesson(imports: list[str], data: str) -> dict[str, Any]:
     """Return what an exercise's cell may use: what the notebook imports, and ``train`` and ``test``."""
     names: dict[str, Any] = {}
     for statement in imports:
-        with contextlib.suppress(Exception):  # a package that only another part of the notebook needs
+        with contextlib.suppress(Exception):  # a missing package that no exercise needs
             exec(statement, names)
     exec(f"from helpers.data import load_mnist\ntrain, test = load_mnist({data!r})", names)
     return names

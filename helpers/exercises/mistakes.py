@@ -1,4 +1,4 @@
-"""Known mistakes in batch normalization: what to say of each, with the numbers that it leads to."""
+"""Known mistakes in batch normalization: for each, what to say about it and the numbers that it leads to."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -15,23 +15,24 @@ Mistakes = Iterator[tuple[str, Tensor]]
 
 
 def mean_and_var(x: Tensor, axes: tuple[int, ...] = AVERAGED) -> tuple[Tensor, Tensor]:
-    """Return mean and variance, that over n, over some axes of a batch ``(B, C, H, W)``, of a shape that meets it."""
+    """Return mean and biased variance (over n) of a batch ``(B, C, H, W)`` over some axes, kept with length 1."""
     return x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True)
 
 
 def wrong_normalisations(x: Tensor) -> Mistakes:
-    """Yield what may come out for a batch ``x`` in train mode, before scale and shift."""
+    """Yield mistakes in train mode, each with its output for a batch ``x``, before scale and shift."""
     mean, var = mean_and_var(x)
     unbiased = x.var(AVERAGED, keepdim=True)
     root = (var + EPS).sqrt()
     yield (
-        "the batch comes out as it went in: subtract its mean and divide by its deviation (self.training is True then)",
+        "the batch comes out as it went in: subtract its mean and divide by its standard deviation (self.training is "
+        "True then)",
         x,
     )
-    yield "the mean is subtracted, but nothing is divided by the deviation", x - mean
-    yield "the batch is divided by its deviation, but its mean is not subtracted", x / root
+    yield "the mean is subtracted, but nothing is divided by the standard deviation", x - mean
+    yield "the batch is divided by its standard deviation, but its mean is not subtracted", x / root
     yield "you divide by the variance: take the square root of it", (x - mean) / (var + EPS)
-    yield "you multiply by the deviation: divide by it", (x - mean) * root
+    yield "you multiply by the standard deviation: divide by it", (x - mean) * root
     yield (
         "you divide by the root of the variance over n − 1: take the one over n (unbiased=False)",
         (x - mean) / (unbiased + EPS).sqrt(),
@@ -60,17 +61,17 @@ def wrong_axes(axes: tuple[int, ...]) -> str:
 
 
 def wrong_eps(x: Tensor, mean: Tensor, var: Tensor) -> Mistakes:
-    """Yield what comes out where eps is missing, misplaced or of another size."""
+    """Yield mistakes with eps (missing, misplaced or of another size), each with its output for a batch ``x``."""
     formula = "divide by the root of (variance + eps), with eps = 1e-5"
-    yield f"eps is added to the deviation: {formula}", (x - mean) / (var.sqrt() + EPS)
+    yield f"eps is added to the standard deviation: {formula}", (x - mean) / (var.sqrt() + EPS)
     yield f"eps is missing, or far too small: {formula}", (x - mean) / var.sqrt()
     for eps in (1e-1, 1e-2, 1e-3, 1e-4, 1e-6):
         yield f"eps is {eps:g}: {formula}", (x - mean) / (var + eps).sqrt()
-        yield f"eps is {eps:g} and added to the deviation: {formula}", (x - mean) / (var.sqrt() + eps)
+        yield f"eps is {eps:g} and added to the standard deviation: {formula}", (x - mean) / (var.sqrt() + eps)
 
 
 def wrong_scales_and_shifts(normalised: Tensor, weight: Tensor, bias: Tensor) -> Mistakes:
-    """Yield what may come out where the normalisation is right."""
+    """Yield mistakes with scale and shift, each with its output where the normalisation is right."""
     yield "weight and bias change nothing: multiply by weight and add bias", normalised
     yield "bias changes nothing: add it", weight * normalised
     yield "weight changes nothing: multiply by it", normalised + bias
@@ -81,14 +82,14 @@ def wrong_scales_and_shifts(normalised: Tensor, weight: Tensor, bias: Tensor) ->
 
 
 def wrong_in_eval_mode(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bias: Tensor) -> Mistakes:
-    """Yield what may come out in eval mode, given what is stored."""
+    """Yield mistakes in eval mode, each with its output for ``x``, given the stored ``mean`` and ``var``."""
     own_mean, own_var = mean_and_var(x)
     root, own_root = (var + EPS).sqrt(), (own_var + EPS).sqrt()
     remedy = "take the running statistics"
     yield f"the batch comes out as it went in: {remedy} to normalise it", x
     yield f"the batch is normalised by its own statistics: {remedy}", weight * (x - own_mean) / own_root + bias
     yield f"the batch's own mean is subtracted: {remedy}", weight * (x - own_mean) / root + bias
-    yield f"you divide by the batch's own deviation: {remedy}", weight * (x - mean) / own_root + bias
+    yield f"you divide by the batch's own standard deviation: {remedy}", weight * (x - mean) / own_root + bias
     yield "you divide by the variance: take the square root of it", weight * (x - mean) / (var + EPS) + bias
     for mistake, normalised in wrong_eps(x, mean, var):
         yield mistake, weight * normalised + bias
@@ -97,11 +98,11 @@ def wrong_in_eval_mode(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bia
 
 
 def wrong_updates(start: float, kinds: dict[str, list[Tensor]]) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield what may be stored after the first batch and after the second one.
+    """Yield mistakes in updating a running statistic, each with what is stored after the first and the second batch.
 
-    ``kinds`` has what may be taken in of each batch, with what to say of it; the first is right.
+    ``kinds`` has the statistic of both batches that may be taken in, by what to say about it; the first one is right.
     """
-    rules = {  # shares of the old value and of the batch's
+    rules = {  # shares of the old value and of the batch's value
         "is never updated: change it with each batch in train mode": (1.0, 0.0),
         f"is the last batch's alone and has forgotten those before: {KEEP}": (0.0, 1.0),
         f"keeps one tenth of the old value: {KEEP}": (MOMENTUM, 1 - MOMENTUM),

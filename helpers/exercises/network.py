@@ -1,4 +1,4 @@
-"""Exercise: a network of one's own, after the same epoch as the assignment's; and the same for a batch norm."""
+"""Exercise: compare your own network with the assignment's after one epoch; likewise your own batch norm."""
 
 import re
 from collections.abc import Callable
@@ -33,11 +33,14 @@ NUM_IMAGES = 16_000  # a quarter of them is held out: seconds instead of minutes
 EPOCH = replace(ASSIGNMENT, num_epochs=1, lr=0.01)  # ten times the assignment's rate, as there are few steps
 BATCH, CLASSES = 4, 10
 NEXT = "try one more layer, more channels, or a batch norm where there is none"
-LUCK = 0.005  # in accuracy: what another seed changes after so short an epoch
+LUCK = 0.005  # how much the accuracy may change with the seed, after so short an epoch
 
 
 def one_epoch(build: Callable[[], nn.Module], train: Split) -> tuple[nn.Module, Batches]:
-    """Return a network after an epoch on three quarters of some images of ``train``, and batches of the others."""
+    """Build a network and train it for an epoch on three quarters of the first ``NUM_IMAGES`` images of ``train``.
+
+    Returns the network and batches of the images held out.
+    """
     some = train[:NUM_IMAGES]
     learned, held_out = some.hold_out(len(some) // 4, seed=0)
     torch.manual_seed(EPOCH.seed)
@@ -50,8 +53,8 @@ def one_epoch(build: Callable[[], nn.Module], train: Split) -> tuple[nn.Module, 
 def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
     """Say whether ``network()`` reads digits after one epoch as well as the assignment's, with no more parameters.
 
-    Both learn from the same images of ``train``, and read the same that are held out; half a point less counts as
-    well. The layer table and both networks' numbers are printed above the sentence.
+    Both learn from the same images of ``train`` and are tested on the same images held out; half a point less is
+    accepted. The layer table and both networks' numbers are printed above the sentence.
     """
     check_module_class(network, "MyNet")
     model = build_module(network)
@@ -59,14 +62,12 @@ def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
     try:
         rows = stages(layer_table(model))
         table = to_markdown(rows)
-    except Exception as error:  # a network may be right where the table cannot follow it
+    except Exception as error:  # the network may be right all the same
         rows, table = [], f"There is no layer table: {first_line(error)}"
     name, own, theirs = name_of(network), _num_parameters(model), _num_parameters(Net())
-    own_accuracy = evaluate(
-        *call(
-            f"an epoch of {name}, in batches of {EPOCH.batch_size} and a shorter last one,", one_epoch, network, train
-        )
-    )[1]
+    what = f"an epoch of {name}, in batches of {EPOCH.batch_size} and a shorter last one,"
+    trained, held_out = call(what, one_epoch, network, train)
+    _, own_accuracy = evaluate(trained, held_out)
     their_accuracy = accuracy_of_the_assignments(train)
     lines = [
         [name, f"{own:,}", f"≈ {own_accuracy:.2%}"],
@@ -76,14 +77,15 @@ def check_network(network: Callable[[], nn.Module], train: Split) -> Result:
     if own > theirs:
         return not_yet(f"{name} has {own - theirs:,} parameters too many{_most_of_them(rows)}.", seen)
     if own_accuracy < their_accuracy - LUCK:
-        return not_yet(f"{name} is less accurate than the assignment's network{_sight(rows)}: {NEXT}.", seen)
+        return not_yet(f"{name} is less accurate than the assignment's network{_last_field(rows)}: {NEXT}.", seen)
     return right(f"{name} reads as well as the assignment's network, with no more parameters.", seen)
 
 
 @cache
 def accuracy_of_the_assignments(train: Split) -> float:
-    """Return what the assignment's network reaches, measured once however often a reader tries."""
-    return evaluate(*one_epoch(Net, train))[1]
+    """Return the accuracy of the assignment's network, measured only once however often a reader tries."""
+    trained, held_out = one_epoch(Net, train)
+    return evaluate(trained, held_out)[1]
 
 
 def _num_parameters(model: nn.Module) -> int:
@@ -91,7 +93,7 @@ def _num_parameters(model: nn.Module) -> int:
 
 
 def _check_log_probabilities(model: nn.Module) -> None:
-    """Raise ``NotYet`` where ``model`` does not turn images into log-probabilities of ten digits."""
+    """Raise ``NotYet`` unless ``model`` turns images into log-probabilities of ten digits."""
     if _num_parameters(model) == 0:
         raise NotYet("the network has no parameters, so that there is nothing to learn: give it layers in __init__.")
     images = torch.rand(BATCH, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -116,7 +118,7 @@ def _check_log_probabilities(model: nn.Module) -> None:
 
 
 def _wrong_linear(fault: str) -> str:
-    """Explain what torch says of a linear layer and an input that do not fit."""
+    """Explain torch's message about a linear layer whose input has the wrong shape."""
     shapes = re.search(r"\((\d+)x(\d+) and (\d+)x(\d+)\)", fault)
     if not shapes:
         return ""
@@ -134,8 +136,8 @@ def _most_of_them(rows: list[Row]) -> str:
     return f": {largest.params:,} are in {largest.name}, so begin there"
 
 
-def _sight(rows: list[Row]) -> str:
-    """Say what the last map's units see."""
+def _last_field(rows: list[Row]) -> str:
+    """Say how large the receptive field of the last feature map is."""
     maps = [row for row in rows if max(row.output_shape[1:], default=1) > 1]
     if not maps:
         return ""
@@ -144,12 +146,11 @@ def _sight(rows: list[Row]) -> str:
 
 
 def batch_norm_at_work(layer: Layer, train: Split) -> str:
-    """Return a Markdown table: the accuracy of the assignment's network after an epoch of some images of ``train``,
-    with PyTorch's batch norm, with ``layer``, and with ``layer`` where its running statistics were never updated.
+    """Return a Markdown table of the accuracy of the assignment's network with three batch norms, after one epoch.
 
-    In train mode running statistics are not read: without updates the same weights would have been learned, so the
-    third network is the second one with what it had stored at the start. While ``layer`` is not right, the answer is
-    what ``check_batch_norm`` says of it.
+    These are PyTorch's, ``layer``, and ``layer`` with running statistics that were never updated. Training does not
+    read running statistics, so without updates it would end with the same weights: the third network is the second one
+    with its running statistics reset. Returns what ``check_batch_norm`` says instead, while ``layer`` is not right.
     """
     result = check_batch_norm(layer)
     if not result.passed:

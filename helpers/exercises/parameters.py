@@ -21,7 +21,7 @@ WIDTHS = ((8, 16, 32, 16, 8, 16, 8), (4, 4, 4, 4, 4, 4, 4), (10, 20, 30, 20, 10,
 
 @ends_with_not_yet
 def check_parameter_count(count: Callable[[Sequence[int]], int]) -> Result:
-    """Say whether ``count(widths)`` is the number of parameters with these output channels of Conv1 to Conv7."""
+    """Say whether ``count(widths)`` is the number of parameters when Conv1 to Conv7 have ``widths`` output channels."""
     check_function(count, "count")
     for widths in WIDTHS:
         answer = call(f"count({widths})", count, widths)
@@ -44,7 +44,7 @@ def check_parameter_count(count: Callable[[Sequence[int]], int]) -> Result:
 
 
 def _true_count(widths: Sequence[int]) -> int:
-    """Return the number of parameters of the layers, built."""
+    """Build the layers and return their number of parameters."""
     layers = nn.ModuleList([nn.Linear(widths[-1] * 6 * 6, 10)])
     for in_channels, out_channels, kernel_size in zip((1, *widths), widths, KERNEL_SIZES, strict=False):
         layers += [nn.Conv2d(in_channels, out_channels, kernel_size, bias=False), nn.BatchNorm2d(out_channels)]

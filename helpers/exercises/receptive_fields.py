@@ -11,7 +11,7 @@ from helpers.receptive_field import layer_table, stages
 
 
 class LaterPooling(nn.Sequential):
-    """The assignment's convolutions with the pooling behind Conv4 instead of Conv2; images ``(B, 1, 28, 28)``."""
+    """The assignment's convolutions with the pooling after Conv4 instead of Conv2; images ``(B, 1, 28, 28)``."""
 
     def __init__(self) -> None:
         layers = [
@@ -31,9 +31,9 @@ class LaterPooling(nn.Sequential):
 
 @ends_with_not_yet
 def check_receptive_fields(predicted: Mapping[str, int]) -> Result:
-    """Say which of the receptive fields ``predicted`` for ``LaterPooling``, pixels by layer, is wrong, or none.
+    """Say which receptive field ``predicted`` for ``LaterPooling`` is the first wrong one, or that all are right.
 
-    A pair of equal numbers is as good as the number.
+    ``predicted`` has pixels by layer, as one number or as a pair of equal numbers.
     """
     if not isinstance(predicted, Mapping):
         example = '{"conv1": 3, "conv2": 5, ...}'

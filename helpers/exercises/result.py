@@ -1,4 +1,4 @@
-"""What a check answers, and how it speaks of what it was given."""
+"""The result of a check, and how checks call and describe what a reader gives them."""
 
 import textwrap
 from collections.abc import Callable
@@ -16,7 +16,7 @@ LONGEST = 200  # characters of an error message or a value
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The answer of a check: whether it is passed, its points, and a sentence, as which it prints.
+    """The result of a check: whether it is passed, its points, and the sentence to print.
 
     ``seen`` is a table to print above the sentence.
     """
@@ -43,11 +43,11 @@ def not_yet(sentence: str, seen: str = "") -> Result:
 
 
 class NotYet(Exception):
-    """Ends a check: what it saw, and the next thing to look at."""
+    """Ends a check, saying what it saw and what to look at next."""
 
 
 def ends_with_not_yet(check: Callable[..., Result]) -> Callable[..., Result]:
-    """Have ``check`` return a result where ``NotYet`` is raised within it."""
+    """Have ``check`` return a result where it raises ``NotYet`` or another error."""
 
     @wraps(check)
     def checked(*answer: Any) -> Result:
@@ -55,19 +55,19 @@ def ends_with_not_yet(check: Callable[..., Result]) -> Callable[..., Result]:
             return check(*answer)
         except NotYet as fault:
             return not_yet(str(fault))
-        except Exception as error:  # by a reader's code in a place where no check expects it
+        except Exception as error:  # from a reader's code, where no check expects one
             return not_yet(f"it raises {said_by(error)}")
 
     return checked
 
 
 def call(what: str, function: Callable, *arguments: Any) -> Any:
-    """Return ``function(*arguments)``, a reader's; raises ``NotYet`` with the error that it raises."""
+    """Return ``function(*arguments)`` of a reader's function; turn any error that it raises into ``NotYet``."""
     try:
         return function(*arguments)
     except NotYet:
         raise
-    except Exception as error:  # whatever it is, it is the answer
+    except Exception as error:  # a reader's code may raise any
         raise NotYet(f"{what} raises {said_by(error)}") from error
 
 
@@ -76,7 +76,7 @@ def said_by(error: Exception) -> str:
 
 
 def check_function(given: Any, name: str) -> None:
-    """Raise ``NotYet`` where ``given`` cannot be called: often it is what the function has returned."""
+    """Raise ``NotYet`` where ``given`` cannot be called; often it is the function's result."""
     if not callable(given):
         raise NotYet(
             f"the check was given {described(given)}: give it the function itself, {name} without parentheses."
@@ -84,7 +84,7 @@ def check_function(given: Any, name: str) -> None:
 
 
 def check_module_class(given: Any, name: str) -> None:
-    """Raise ``NotYet`` where ``given`` builds no modules: often it is one."""
+    """Raise ``NotYet`` where ``given`` is not a class of modules; often it is an instance."""
     if isinstance(given, nn.Module) or not callable(given):
         raise NotYet(f"the check was given {described(given)}: give it the class itself, {name} without parentheses.")
 
@@ -117,7 +117,7 @@ def described(value: Any) -> str:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number of whatever type, None for anything else."""
+    """Return a whole number of any numeric type as an int, None for anything else."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real) or value != value // 1:

@@ -1,8 +1,9 @@
 """A page to draw on: a trained network and its layer table in one HTML file that works without the internet.
 
-``page.html`` is the frame and ``page.css`` its looks. Of the scripts, ``network.js`` computes the network's answer,
-``prepare.js`` brings a drawing to MNIST's form, ``maps.js`` paints feature maps, ``units.js`` shows what their units
-see, ``answer.js`` shows the answer and ``drawing.js`` takes the drawing. ``python -m helpers.page`` writes the page.
+``page.html`` is the frame and ``page.css`` its style. Of the scripts, ``network.js`` computes the network's answer,
+``prepare.js`` turns a drawing into an image like MNIST's, ``maps.js`` paints feature maps, ``units.js`` shows what
+their units see, ``answer.js`` shows the answer and ``drawing.js`` lets the reader draw. ``python -m helpers.page``
+writes the page.
 """
 
 import base64
@@ -76,10 +77,10 @@ def render(model: nn.Module, test: Split, digits: list[int] | None = None) -> st
 
 
 def show(page: str | Path, picture: str | Path) -> None:
-    """Display the page in a notebook: live where scripts may run, elsewhere ``picture`` of it.
+    """Display the page in a notebook where scripts may run, and elsewhere a ``picture`` of it.
 
-    Both are put out. A site that shows notebooks without running scripts drops the page and keeps the picture; where
-    the page does run, it removes the picture. Raises ``OSError`` where one of the files cannot be read.
+    The cell outputs both. A site that shows notebooks without running scripts drops the page and keeps the picture;
+    where the page runs, it removes the picture. Raises ``OSError`` where one of the files cannot be read.
     """
     from IPython.display import HTML, Image, display  # here, so that writing the page needs no notebook
 
@@ -95,9 +96,10 @@ def show(page: str | Path, picture: str | Path) -> None:
 def _stage(row: Row) -> dict:
     """Return a row of the layer table for the page. Unit ``(i, j)`` sees ``rows[i]`` and ``columns[j]`` of the image.
 
-    For in the layers that the page knows, all units of a row see the same rows, and all of a column the same columns.
+    In the layers that the page supports, all units of a row see the same rows of the image, and all units of a column
+    the same columns. Raises ``ValueError`` for units that see only padding.
     """
-    channels, height, width = (*row.output_shape, 1, 1)[:3]
+    channels, height, width = (*row.output_shape, 1, 1)[:3]  # a linear layer has height and width 1
     boxes = [[row.box((i, j)) for j in range(width)] for i in range(height)]
     if any(box is None for line in boxes for box in line):
         raise ValueError(

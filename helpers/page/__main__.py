@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers.page", description="Write the page to draw on.")
     parser.add_argument("out", nargs="?", type=Path, default=RESULTS / "page.html", help="default: results/page.html")
     weights = RESULTS / "robust" / "model.pt"
-    parser.add_argument("--weights", type=Path, default=weights, help="of Net; default: those of the recipe robust")
+    parser.add_argument("--weights", type=Path, default=weights, help="weights of Net; default: recipe robust's")
     options = parser.parse_args(arguments)
     try:
         model = Net()

@@ -1,6 +1,7 @@
-"""A network as the page computes it: its layers, one after another, or a sentence that says why the page cannot.
+"""The layers of a network in the order in which the page computes them.
 
-``network.js`` computes each kind of layer in ``SETTINGS``. Everything else is refused before a page is written.
+``network.js`` computes each kind of layer in ``SETTINGS``. A network that needs anything else is refused before a page
+is written.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from helpers.receptive_field import Row, stages
 from helpers.runtime.looking import eval_mode
 
-SETTINGS = {  # what the page is told of a layer beside its parameters
+SETTINGS = {  # what the page needs to know of a layer, besides its parameters
     nn.Conv2d: ("stride", "padding"),
     nn.BatchNorm2d: ("eps",),
     nn.ReLU: (),
@@ -19,13 +20,19 @@ SETTINGS = {  # what the page is told of a layer beside its parameters
     nn.AvgPool2d: ("kernel_size", "stride"),
     nn.Linear: (),
 }
-FIXED = {  # the only value that the page knows of some other settings
+FIXED = {  # other settings, with the only value that the page supports
     nn.Conv2d: {"dilation": (1, 1), "groups": 1, "padding_mode": "zeros"},
     nn.BatchNorm2d: {"affine": True},
     nn.MaxPool2d: {"padding": 0, "dilation": 1, "ceil_mode": False},
     nn.AvgPool2d: {"padding": 0, "ceil_mode": False, "divisor_override": None},
 }
-NOT_NEEDED = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten, nn.LogSoftmax)  # the page does well without them
+NOT_NEEDED = (
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Identity,
+    nn.Flatten,
+    nn.LogSoftmax,
+)  # make no difference to the page's answer
 NUM_DIGITS = 10
 
 
@@ -33,9 +40,9 @@ NUM_DIGITS = 10
 def layers_in_order(model: nn.Module, table: Sequence[Row], images: Tensor) -> list[dict]:
     """Return name, kind, stage and settings of each layer that the page computes, in the order of ``table``.
 
-    ``table`` is the model's layer table. Images ``(B, 1, 28, 28)`` go through the layers and through the model in eval
-    mode, to see whether the layers alone give the model's answer. Raises ``ValueError`` where they do not, and for a
-    layer or a setting that the page does not know.
+    ``table`` is the model's layer table. To check that the layers alone give the model's answer, ``images``
+    ``(B, 1, 28, 28)`` go through the layers and through the model, in eval mode. Raises ``ValueError`` where the
+    answers differ, and for a layer or a setting that the page does not support.
     """
     modules = dict(model.named_modules())
     stage_names = [stage.name for stage in stages(table)]
@@ -64,7 +71,10 @@ def layers_in_order(model: nn.Module, table: Sequence[Row], images: Tensor) -> l
 
 
 def _settings(name: str, module: nn.Module) -> dict:
-    """Return what the page is told of a layer; sides are pairs (height, width)."""
+    """Return the settings of a layer for the page, sizes as pairs (height, width).
+
+    Raises ``ValueError`` for a layer or a setting that the page does not support.
+    """
     kind = type(module)
     if kind not in SETTINGS:
         known = ", ".join(known.__name__ for known in (*SETTINGS, *NOT_NEEDED))

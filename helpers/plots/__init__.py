@@ -1,4 +1,4 @@
-"""Every figure and table of the lesson, a module for each part of its story."""
+"""Every figure and table of the lesson, one module for each of its subjects."""
 
 from helpers.plots.data import plot_augmentation, plot_digits
 from helpers.plots.depth import plot_depth

@@ -8,16 +8,16 @@ from torch import Tensor
 from helpers.plots.figure import new_figure
 
 STYLES = ({"color": "tab:blue", "marker": "o"}, {"color": "tab:orange", "marker": "s"})  # told apart in grey, too
-GOOD_UPDATE = 1e-3  # of a weight's size in a step: far more is unstable, far less hardly learns
+GOOD_UPDATE = 1e-3  # ratio of update to weights: far above, training is unstable; far below, it hardly learns
 
 Outputs = Mapping[str, Tensor]  # of a layer by its name, as ``inspection.layer_outputs`` returns them
 
 
 def plot_depth(outputs: Mapping[str, Outputs], updates: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Return two panels over the layers, for two networks by name: how outputs differ, and the size of an update.
+    """Return two panels with a value for each layer, for two networks by name; both y axes are logarithmic.
 
-    On the left a unit's standard deviation over the images, as a mean over the layer's units: how far the layer tells
-    images apart. On the right ``inspection.update_sizes``. Both axes are logarithmic.
+    Left: the standard deviation of a unit's output over the images, as a mean over the layer's units. It shows how well
+    the layer tells images apart. Right: ``updates``, as ``inspection.update_sizes`` returns them.
     """
     figure = new_figure(8.8, 3.4)
     left, right = figure.subplots(1, 2)

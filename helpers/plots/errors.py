@@ -1,5 +1,7 @@
 """What a network gets wrong: by pairs of digits, and one by one."""
 
+import math
+
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -8,9 +10,9 @@ from helpers.plots.figure import new_figure, show_image
 
 
 def plot_confusion(matrix: Tensor) -> Figure:
-    """Return a confusion matrix ``(10, 10)`` with its counts; the colour shows the errors alone.
+    """Return a confusion matrix ``(10, 10)`` with its counts; only errors are coloured.
 
-    Behind each label stands the share of its images that were right.
+    Beside each label is the share of its images that were predicted right.
     """
     figure = new_figure(5.9, 5)
     axes = figure.subplots()
@@ -33,7 +35,7 @@ def plot_confusion(matrix: Tensor) -> Figure:
 def plot_mistakes(split: Split, log_probs: Tensor, indices: Tensor) -> Figure:
     """Return the images at ``indices`` with label, prediction and the prediction's probability."""
     columns = 6
-    rows = max(1, -(-len(indices) // columns))  # without mistakes an empty one
+    rows = max(1, math.ceil(len(indices) / columns))  # an empty one if there are no mistakes
     figure = new_figure(columns * 1.45, rows * 1.7)
     axes_grid = figure.subplots(rows, columns, squeeze=False)
     for axes in axes_grid.flat:

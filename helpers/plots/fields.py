@@ -1,5 +1,6 @@
 """Receptive fields on a digit: what a unit can see, and what it looks at."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -20,9 +21,9 @@ def draw_box(axes: Axes, stage: Row, color: str) -> None:
 
 
 def plot_receptive_fields(stages: Sequence[Row], image: Tensor) -> Figure:
-    """Return ``image`` ``(H, W)`` once for each stage, with the box that the stage's central unit sees."""
+    """Return ``image`` ``(H, W)`` once for each stage, with a box around what the stage's central unit sees."""
     columns = 3
-    rows = -(-len(stages) // columns)
+    rows = math.ceil(len(stages) / columns)
     figure = new_figure(columns * 2.1, rows * 2.25)
     for axes, stage in zip(figure.subplots(rows, columns).flat, stages, strict=False):
         height, width = stage.receptive_field
@@ -32,7 +33,7 @@ def plot_receptive_fields(stages: Sequence[Row], image: Tensor) -> Figure:
 
 
 def plot_effective_field(gradient: Tensor, stage: Row) -> Figure:
-    """Return the mean absolute gradient ``(H, W)`` of a stage's central unit, inside the box that it can see."""
+    """Return the mean absolute gradient ``(H, W)`` of a stage's central unit, with a box around what it can see."""
     figure = new_figure(5, 4)
     axes = figure.subplots()
     picture = axes.imshow((gradient / gradient.max()).numpy(), cmap="viridis")

@@ -15,7 +15,7 @@ TRAIN_COLOUR, TEST_COLOUR = "tab:blue", "tab:orange"
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook shows, and stores in 256 colours: in a third of the bytes."""
+    """A figure that a notebook stores in 256 colours, which takes a third of the bytes."""
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         full, reduced = io.BytesIO(), io.BytesIO()

@@ -1,4 +1,4 @@
-"""What a trained network has learned: filters, feature maps, and what a channel answers to most strongly."""
+"""What a trained network has learned: filters, feature maps, and the patches that activate a channel most."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 from helpers.plots.figure import new_figure, show_image
 
-SIGNED = "PuOr"  # purple above 0, orange below: told apart by the colour-blind
+SIGNED = "PuOr"  # purple above 0, orange below: safe for the colour-blind
 
 
 def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) -> Figure:
     """Return ``image`` ``(H, W)``, the ``filters`` ``(C, 1, k, k)`` with their signs, and the maps of each stage.
 
-    ``outputs`` holds maps ``(1, C, h, w)`` by name; of a stage with more channels than there are filters, the first
-    ones are drawn. Each map has its own scale: black is its lowest value, white its highest.
+    ``outputs`` has the maps ``(1, C, h, w)`` of each stage by name; no more are drawn than there are filters. Each map
+    has its own scale: black is its lowest value, white its highest.
     """
     columns = len(filters)
     figure = new_figure(0.9 + 0.75 * columns, 0.8 * (len(outputs) + 1))
@@ -36,7 +36,7 @@ def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) 
 
 
 def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
-    """Return a row for each channel of ``stage`` with the patches ``(h, w)`` that it answered to most strongly."""
+    """Return a row for each channel of ``stage`` with the patches ``(h, w)`` that activate it most."""
     columns = max(map(len, patches))
     figure = new_figure(0.7 + 0.66 * columns, 0.69 * len(patches))
     grid = figure.subplots(len(patches), columns, squeeze=False)

@@ -1,4 +1,4 @@
-"""What batch normalization averages over, what it makes of a layer's channels, what it learns, and its noise."""
+"""What batch normalization averages over, how it changes a layer's channels, what it learns, and its noise."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from helpers.plots.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
-NUM_IMAGES, NUM_CHANNELS = 4, 5  # of the drawn block
-AVERAGED = {  # which cells (image, channel) of the block share one mean and one variance
+NUM_IMAGES, NUM_CHANNELS = 4, 5  # of the drawn batch
+AVERAGED = {  # which feature maps (image, channel) of the batch share one mean and one variance
     "batch norm": lambda image, channel: channel == 1,
     "layer norm": lambda image, channel: image == 0,
     "instance norm": lambda image, channel: image == 0 and channel == 1,
@@ -21,8 +21,10 @@ AVERAGED = {  # which cells (image, channel) of the block share one mean and one
 
 
 def plot_averaged() -> Figure:
-    """Return the block of images, channels and positions, with what shares a mean marked: large for batch norm, and
-    small for layer, instance and group norm."""
+    """Return drawings of a batch in which the feature maps that share a mean and a variance are coloured.
+
+    There is a large one for batch norm, and small ones for layer, instance and group norm.
+    """
     figure = new_figure(8.8, 4.2)
     left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
     _block(left.subplots(), "batch norm", label=True)
@@ -32,8 +34,8 @@ def plot_averaged() -> Figure:
 
 
 def _block(axes: Axes, name: str, label: bool = False) -> None:
-    """Draw a row of slabs for the images, each cut into its channels; those that share a mean are coloured."""
-    depth, height, gap = 0.45, 1.0, 1.5  # of a slab that stands behind the next
+    """Draw each image as a stack of feature maps, one behind the other; those that share a mean are coloured."""
+    depth, height, gap = 0.45, 1.0, 1.5  # of a feature map, and from one image to the next
     for image, channel in itertools.product(range(NUM_IMAGES), range(NUM_CHANNELS)):
         x, y = image * gap + channel * 0.16, channel * 0.1
         corners = [(x, y), (x + depth, y + depth / 2), (x + depth, y + depth / 2 + height), (x, y + height)]
@@ -56,10 +58,10 @@ def _block(axes: Axes, name: str, label: bool = False) -> None:
 
 
 def plot_channels(before: Tensor, after: Tensor, names: tuple[str, str]) -> Figure:
-    """Return a histogram for each channel, of ``before`` on the left and ``after`` on the right, one above the other.
+    """Return a histogram of each channel, one above the other: of ``before`` on the left, of ``after`` on the right.
 
     Both are ``(B, C, H, W)``, and ``names`` are their titles. A dot marks the mean of a channel, a bar its standard
-    deviation to either side. Heights are on a square-root scale, and each histogram's highest bin is equally high.
+    deviation to either side. Bins are on a square-root scale, and the highest bin of each histogram is equally high.
     """
     figure = new_figure(8.8, 4.2)
     for axes, maps, name in zip(figure.subplots(1, 2, sharey=True), (before, after), names, strict=True):
@@ -78,7 +80,7 @@ def plot_channels(before: Tensor, after: Tensor, names: tuple[str, str]) -> Figu
 
 
 def plot_scale_and_shift(norms: Mapping[str, nn.BatchNorm2d]) -> Figure:
-    """Return the learned scale and shift of every channel, layer by layer, beside the values they started from."""
+    """Return the learned scale and shift of every channel, layer by layer, and lines at their initial values."""
     figure = new_figure(8.8, 3)
     scales, shifts = figure.subplots(1, 2)
     for i, norm in enumerate(norms.values()):
@@ -94,7 +96,7 @@ def plot_scale_and_shift(norms: Mapping[str, nn.BatchNorm2d]) -> Figure:
 
 
 def plot_noise(answers: Mapping[str, Sequence[float]], digit: int) -> Figure:
-    """Return how the probability of one ``digit`` varies over batches, a row of dots for each kind of network."""
+    """Return a row of dots for each name in ``answers``: the probabilities of ``digit`` in different batches."""
     figure = new_figure(8.8, 0.9 + 0.5 * len(answers))
     axes = figure.subplots()
     for name, values in answers.items():

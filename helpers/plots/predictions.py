@@ -1,4 +1,4 @@
-"""Pictures as photographed and as the network gets them, beside its answers."""
+"""Photographs, what the network gets of them, and its answers."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ def plot_predictions(
 ) -> Figure:
     """Return images ``(B, 28, 28)`` as the network gets them, each beside the probabilities of the ten digits.
 
-    ``pictures`` ``(H, W)`` or ``(H, W, 3)``, as photographed, and ``inks`` ``(H, W)``, what was taken for ink, come
-    before them where they are given.
+    If they are given, the photographs ``pictures``, ``(H, W)`` or ``(H, W, 3)``, and the ink found in them, ``inks``
+    ``(H, W)``, are shown to the left.
     """
     stages = {"picture": pictures, "ink": inks, "network's input": images}
     stages = {title: shown for title, shown in stages.items() if len(shown)}
@@ -46,7 +46,7 @@ def plot_predictions(
 
 
 def as_text(name: str, longest: int = 40) -> str:
-    """Return a file's ``name`` as a font can show it, without its middle where it is long."""
+    """Return a file's ``name`` with ? for what cannot be printed, and without its middle if it is too long."""
     name = name.encode("utf-8", "replace").decode("utf-8")
     name = "".join(character if character.isprintable() else "?" for character in name)
     half = (longest - 1) // 2

@@ -1,4 +1,4 @@
-"""What several seeds say, as figures."""
+"""Figures of studies over several seeds."""
 
 from collections.abc import Mapping
 
@@ -8,11 +8,11 @@ from matplotlib.ticker import PercentFormatter
 from helpers.plots.figure import TEST_COLOUR, new_figure
 from helpers.results import is_possible
 
-MARKERS = "osD"  # told apart in grey, too
+MARKERS = "osD"  # different, so that lines can be told apart in grey, too
 
 
 def plot_intervals(summary: dict[str, dict]) -> Figure:
-    """Return final test (or validation) accuracies of a study's variants: means with 95% intervals, n in the label."""
+    """Return the mean final test (or validation) accuracy of each variant of a study, with its 95% interval and n."""
     figure = new_figure(8, 0.9 + 0.45 * len(summary))
     axes = figure.subplots()
     names = [f"{name} (n = {values['final']['n']})" for name, values in summary.items()]
@@ -30,9 +30,9 @@ def plot_intervals(summary: dict[str, dict]) -> Figure:
 def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float = 0.97) -> Figure:
     """Return final test accuracies against the learning rate: a line for each network, a small dot for each seed.
 
-    ``networks`` is what ``results.networks_by_rate`` returned. Bars are 95% intervals of the means, where these are
-    possible; a cross marks a rate at which no run kept a finite loss. The right panel shows what is above
-    ``closer_from``.
+    ``networks`` is what ``results.networks_by_rate`` returned. Bars are 95% intervals of the means, left out where they
+    would leave the range from 0 to 1. A cross marks a rate at which no run kept a finite loss. The right panel enlarges
+    the accuracies above ``closer_from``.
     """
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)

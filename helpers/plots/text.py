@@ -12,9 +12,9 @@ CODE_STYLE += ";white-space:pre;overflow-x:auto"
 
 
 class Table:
-    """Columns of equal length by their names; a notebook shows it as Markdown.
+    """A table from columns of equal length, by name; a notebook shows it as Markdown.
 
-    Numbers get a comma for each thousand, a fraction stays as it is.
+    Whole numbers get commas between thousands, other values stay as they are.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -28,9 +28,9 @@ class Table:
 
 
 def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
-    """Return a table that sets what was predicted beside what was found under the same name, and says if they match.
+    """Return a table of what was predicted and what was found, by name, and whether the two match.
 
-    Raises ``KeyError`` where something predicted was not looked for.
+    Raises ``KeyError`` for a prediction whose name is not in ``found``.
     """
     values = [found[name] for name in predicted]
     matches = [value == found[name] for name, value in predicted.items()]
@@ -38,7 +38,7 @@ def compare(predicted: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
 
 
 def approximate(shares: Sequence[float]) -> list[str]:
-    """Return fractions as percentages after a ≈ sign, which says that they change a little from run to run."""
+    """Return fractions as percentages with a ≈ sign, because they change a little from run to run."""
     return [f"≈ {share:.1%}" for share in shares]
 
 
@@ -60,7 +60,7 @@ class Source:
 
 
 def show_source(*objects: Callable | type) -> Source:
-    """Return the source of functions and classes, taken from their modules, so that it is never written twice."""
+    """Return the source of functions and classes as their modules have it, so that it is written only once."""
     return Source("\n\n".join(inspect.cleandoc("\n" + inspect.getsource(each)) + "\n" for each in objects))
 
 

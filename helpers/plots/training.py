@@ -37,7 +37,7 @@ def plot_history(history: History) -> Figure:
 def plot_accuracies(history: History, plain_accuracy: float) -> Figure:
     """Return train and test accuracy of a run on one scale.
 
-    ``plain_accuracy`` is that on the training images as test images are measured, after the last epoch.
+    ``plain_accuracy`` is the final accuracy on the training images when they are measured like the test images.
     """
     figure = new_figure(6, 3.2)
     axes = figure.subplots()
@@ -55,7 +55,7 @@ def plot_accuracies(history: History, plain_accuracy: float) -> Figure:
 
 
 def plot_seeds(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Return test accuracies by epoch of several runs for each name, a line for each run."""
+    """Return the test accuracy of each epoch, a line for each run; ``curves`` has the runs by name."""
     figure = new_figure(6, 3.4)
     axes = figure.subplots()
     for colour, (name, runs) in zip(("C0", "C1"), curves.items(), strict=False):

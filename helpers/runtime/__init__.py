@@ -1,1 +1,1 @@
-"""What makes a run safe and fast; a reader of the lesson may skip it. It knows only tensors, dictionaries and paths."""
+"""What makes a run safe and fast; a reader of the lesson may skip it. It works on tensors, dictionaries and paths."""

@@ -1,4 +1,4 @@
-"""Official files: known by their MD5, fetched where they are missing, never overwritten."""
+"""Official files: recognised by their MD5, downloaded if they are missing, never overwritten."""
 
 import hashlib
 import socket
@@ -10,13 +10,13 @@ from torchvision.datasets.utils import download_url
 
 from helpers.runtime.files import rename
 
-SILENCE_SECONDS = 10.0  # patience with a mirror that says nothing
+SILENCE_SECONDS = 10.0  # how long to wait for a mirror that sends nothing
 
 
 def read_official(path: Path, md5: str, mirrors: Sequence[str]) -> bytes:
-    """Return the content of the official file ``path``; where it is missing, it is fetched from a mirror first.
+    """Return the content of the official file ``path``; if it is missing, download it from a mirror first.
 
-    Raises ``OSError`` where it cannot be read or fetched, or where another file is in its place.
+    Raises ``OSError`` where it cannot be read or downloaded, or where another file is in its place.
     """
     try:
         content = path.read_bytes()
@@ -30,10 +30,10 @@ def read_official(path: Path, md5: str, mirrors: Sequence[str]) -> bytes:
 
 
 def _fetch(path: Path, md5: str, mirrors: Sequence[str]) -> bytes:
-    """Write the file, whole or not at all, as the first of the ``mirrors`` gives it, and return its content."""
+    """Download the file from the first mirror that has it, write it whole or not at all, and return its content."""
     failures = []
     for mirror in mirrors:
-        patience = socket.getdefaulttimeout()
+        timeout_before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(SILENCE_SECONDS)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +41,9 @@ def _fetch(path: Path, md5: str, mirrors: Sequence[str]) -> bytes:
                 download_url(mirror + path.name, folder, path.name, md5)
                 rename(Path(folder) / path.name, path)
                 return path.read_bytes()
-        except Exception as error:  # of whatever class the network, the server's answer or the disk leads to
-            says = "".join(filter(str.isprintable, str(error)))[:120]  # a server may say much, and in many lines
-            failures.append(f"{mirror}: {says}")
+        except Exception as error:  # network, server and disk raise errors of many classes
+            reason = "".join(filter(str.isprintable, str(error)))[:120]  # a server's message may have many lines
+            failures.append(f"{mirror}: {reason}")
         finally:
-            socket.setdefaulttimeout(patience)
+            socket.setdefaulttimeout(timeout_before)
     raise OSError(f"{path} is missing and was not fetched ({'; '.join(failures)}): put the official file there")

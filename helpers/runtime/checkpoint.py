@@ -14,11 +14,11 @@ from helpers.runtime.files import load_tensors, rename, save_tensors
 from helpers.runtime.history import History, differences
 
 State = dict[str, Any]
-SEVERAL_EPOCHS = 2  # what a run that is started anew does not replace
+SEVERAL_EPOCHS = 2  # a file with at least so many is kept when a new run starts
 
 
 class Stateful(Protocol):
-    """What a checkpoint keeps: ``load_state`` takes what ``state`` gave; it raises ``ValueError`` for anything else."""
+    """Has a state to keep: ``load_state`` takes what ``state`` returned, and raises ``ValueError`` for another one."""
 
     def state(self) -> State: ...
 
@@ -26,13 +26,13 @@ class Stateful(Protocol):
 
 
 class Checkpoint:
-    """A run's file at ``path``, or none. What its user should know is told to ``say`` in one line."""
+    """The checkpoint file of a run, or none if ``path`` is None. ``say`` gets each line that its user should read."""
 
     def __init__(self, path: str | Path | None, say: Callable[[str], None]) -> None:
-        self.path, self.say = path and Path(path), say
+        self.path, self.say = None if path is None else Path(path), say
 
     def begin(self, trainer: Stateful, run: History) -> History:
-        """Write the first checkpoint of a new ``run``, and return its history; an earlier run's file is kept."""
+        """Write the first checkpoint of a new run and return its history, ``run``; keep the file of an earlier run."""
         self._keep_earlier()
         self.save(trainer, run)
         return run
@@ -43,11 +43,12 @@ class Checkpoint:
             save_tensors(self.path, {"trainer": trainer.state(), "history": history.as_dict()})
 
     def resume(self, trainer: Stateful, run: History, device: torch.device, any_length: bool = False) -> History:
-        """Load the state into ``trainer`` and return the history so far of the same run as ``run``, which is empty.
+        """Load the file's state into ``trainer`` and return its history.
 
-        With ``any_length`` the earlier run may have been meant to have more or fewer epochs, as long as no more are
-        done. Raises ``ValueError`` where there is no path, or where the file is damaged, no checkpoint of this network
-        or of a run under other conditions; ``OSError`` where it cannot be read.
+        ``run``, an empty history, has the conditions that the file's run must have had. With ``any_length`` the two may
+        differ in their number of epochs, unless the file already has more than ``run`` asks for. Raises ``ValueError``
+        where there is no path, or where the file is damaged or belongs to another network or to a run under other
+        conditions; ``OSError`` where it cannot be read.
         """
         if self.path is None:
             raise ValueError("resume needs a checkpoint: name its file")
@@ -90,7 +91,7 @@ class Checkpoint:
     def _num_epochs_there(self) -> int:
         """Return how many epochs the file holds, 0 where there is none or it is no checkpoint."""
         try:
-            return _parts(load_tensors(self.path))[1].num_epochs if self.path else 0
+            return 0 if self.path is None else _parts(load_tensors(self.path))[1].num_epochs
         except (OSError, ValueError):
             return 0
 
@@ -99,7 +100,7 @@ class Checkpoint:
 
 
 def _parts(content: object) -> tuple[State, History]:
-    """Return state and history of a checkpoint's ``content``; raises ``ValueError`` where it is none."""
+    """Return the state and history in the ``content`` of a file; raises ``ValueError`` if it is not a checkpoint's."""
     if not isinstance(content, dict) or content.keys() != {"trainer", "history"}:
         raise ValueError("it does not hold a run's state and history")
     state = content["trainer"]
@@ -111,7 +112,7 @@ def _parts(content: object) -> tuple[State, History]:
 def check_same_form(expected: object, found: object, place: str = "its state") -> None:
     """Raise ``ValueError`` where nested dictionaries and lists differ in names, or their values in type or shape.
 
-    What is not checked here would be found by a step of the optimizer, which may read beyond a tensor's end.
+    Without this check, a step of the optimizer might read beyond the end of a tensor.
     """
     if isinstance(expected, dict) and isinstance(found, dict):
         if odd := expected.keys() ^ found.keys():
@@ -125,14 +126,14 @@ def check_same_form(expected: object, found: object, place: str = "its state") -
 
 
 def check_optimizer_state(optimizer: torch.optim.Optimizer, found: object) -> None:
-    """Raise ``ValueError`` where ``found`` is no state of ``optimizer``, be it before its first step or after it."""
+    """Raise ``ValueError`` unless ``found`` is a state of ``optimizer`` from before or after its first step."""
     is_before = isinstance(found, dict) and not found.get("state")
     expected = optimizer.state_dict() if is_before else _state_after_a_step(optimizer)
     check_same_form(expected, found, "its state, optimizer")
 
 
 def _state_after_a_step(optimizer: torch.optim.Optimizer) -> State:
-    """Return the state that a copy of ``optimizer`` has after a step, which adds momentum and the like."""
+    """Return the state of a copy of ``optimizer`` after a step: the first step adds momentum and the like."""
     stepped = deepcopy(optimizer)
     for group in stepped.param_groups:
         for parameter in group["params"]:
@@ -142,7 +143,7 @@ def _state_after_a_step(optimizer: torch.optim.Optimizer) -> State:
 
 
 def _form(value: object) -> str:
-    """Return a tensor's type and shape, a string itself (in a state it names something), else the type."""
+    """Return a tensor's type and shape, a string itself (a state uses strings as names), and otherwise the type."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)}"
     return repr(value)[:80] if isinstance(value, str) else type(value).__name__

@@ -1,4 +1,4 @@
-"""Output that any console can show, and a quiet end where its reader has gone."""
+"""Output that any console can show, and a quiet end when the reader of a pipe has gone."""
 
 import codecs
 import os
@@ -10,11 +10,11 @@ LOOKALIKES = {"×": "x", "±": "+-", "≈": "~", "–": "-", "…": "..."}
 def suit_any_console() -> None:
     """Replace characters that stdout or stderr cannot encode by similar ones, and flush every line at once.
 
-    Flushed line by line, a log file or a pipe has the row of an epoch when the epoch ends, not when the run does.
+    So a log file or a pipe gets the row of an epoch when the epoch ends, not when the run does.
     """
     codecs.register_error("lookalikes", lookalikes)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a notebook's has no encoding
+        if hasattr(stream, "reconfigure"):  # a notebook's stream has no encoding
             stream.reconfigure(errors="lookalikes", line_buffering=True)
 
 
@@ -27,5 +27,5 @@ def lookalikes(error: UnicodeError) -> tuple[str, int]:
 
 
 def stop_printing() -> None:
-    """Send what is still written to stdout nowhere: its reader, such as ``head``, has gone."""
+    """Discard everything that is still written to stdout, when its reader, such as ``head``, has gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

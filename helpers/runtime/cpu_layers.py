@@ -7,10 +7,10 @@ CACHE_LINE_FLOATS = 16
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """The same layer, in the contiguous layout where it has few channels.
+    """PyTorch's layer, with a contiguous input on a CPU if it has few channels.
 
-    With channels last and fewer channels than fill a cache line, the threads of PyTorch's backward pass write to the
-    same cache line in turn, which takes several times as long.
+    In the channels-last layout, with fewer channels than fill a cache line, the threads of PyTorch's backward pass
+    write to the same cache line (false sharing), which takes several times as long.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -20,10 +20,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Dropout(nn.Dropout):
-    """The same layer, with random bytes instead of random floats on a CPU.
+    """PyTorch's layer, with random bytes instead of random floats on a CPU.
 
-    PyTorch's own draws a random number for each element on one thread. Where ``p`` is a multiple of 1/256, one byte
-    for each element is enough, and one draw gives eight.
+    PyTorch draws a random number for each element, on a single thread. If ``p`` is a multiple of 1/256, a random byte
+    for each element is enough, and one 64-bit number has eight of them.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,10 +41,10 @@ CHEAPER = {nn.BatchNorm2d: BatchNorm2d, nn.Dropout: Dropout}
 
 
 def use_cheaper_layers(model: nn.Module) -> None:
-    """Have every BatchNorm2d and Dropout of ``model`` computed by the classes above.
+    """Turn every BatchNorm2d and Dropout of ``model`` into an instance of the classes above.
 
     Only the class of each module changes: parameters, buffers, hooks and names stay. On any device but a CPU these
-    classes do what PyTorch's do. Subclasses of PyTorch's layers are left alone.
+    classes do the same as PyTorch's. Subclasses of PyTorch's layers are left alone.
     """
     for module in model.modules():
         module.__class__ = CHEAPER.get(type(module), type(module))

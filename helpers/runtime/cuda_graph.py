@@ -11,12 +11,12 @@ WARM_UP_STEPS = 3
 
 
 class GraphedStep:
-    """Calls a training step as it is at first, then replays it as one CUDA graph.
+    """Runs a training step as ordinary calls at first, then replays it as one CUDA graph.
 
-    Capture wants the libraries warmed up by calls on a stream beside the main one. Here these are real steps of the
-    run, so nothing has to be undone after them. A batch of another size than the first, the short one that ends an
-    epoch, is always an ordinary call. The step is handed over with each call: an object that kept its own step would
-    keep itself alive, and the graph with it, until the garbage collector happens to run.
+    Before a capture, the CUDA libraries need a few warm-up calls on a side stream. Here these are real steps of the
+    run, so nothing has to be undone after them. A batch of another size than the first, such as the short one at the
+    end of an epoch, is always an ordinary call. The step is an argument of each call: kept as an attribute, it would
+    form a reference cycle with its trainer, and the graph would stay alive until the garbage collector runs.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,14 @@ class GraphedStep:
         self.num_full_batches = 0  # up to the capture, which counts as one
 
     def __call__(self, step: Step, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Do ``step(images, labels)``, always the same one; the next call overwrites the tensors that it returns."""
+        """Do ``step(images, labels)``, the same ``step`` in every call; a call overwrites the last one's results."""
         if self.num_full_batches == 0:
             self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
         is_full = images.shape == self.images.shape
         if self.num_full_batches < WARM_UP_STEPS or not is_full:
             if is_full:
                 self.num_full_batches += 1  # a short batch warms nothing up
-            return self._call_aside(step, images, labels)
+            return self._call_on_side_stream(step, images, labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
         if self.num_full_batches == WARM_UP_STEPS:
@@ -41,10 +41,10 @@ class GraphedStep:
         self.graph.replay()
         return self.outputs
 
-    def _call_aside(self, step: Step, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _call_on_side_stream(self, step: Step, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream), warnings.catch_warnings():
-            # AdamW remarks that it could be captured and is not: the warm-up is meant to be so.
+            # AdamW warns that it is capturable but not being captured, which is intended during the warm-up.
             warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
             outputs = step(images, labels)
         torch.cuda.current_stream().wait_stream(self.stream)

@@ -1,4 +1,4 @@
-"""Where a run takes place: which device, and a model prepared for it."""
+"""The device of a run: choosing it, and preparing a model for it."""
 
 from contextlib import AbstractContextManager
 
@@ -9,9 +9,9 @@ from helpers.runtime.cpu_layers import use_cheaper_layers
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; ``auto`` is CUDA where there is one, else MPS, else the CPU.
+    """Return the device of that name; ``auto`` is CUDA if it is available, else MPS if available, else the CPU.
 
-    Raises ``ValueError`` for a name that is unknown or whose device is not there.
+    Raises ``ValueError`` for an unknown name or a device that is not available.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     names = [device for device in there if there[device]]
@@ -34,13 +34,13 @@ def prepare_for(device: torch.device, model: nn.Module) -> None:
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Put convolutions into this layout, but for those of images with one channel, which it would slow down."""
+    """Convert the weights of convolutions to this layout, except with one input channel, where it would be slower."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels > 1:
             module.to(memory_format=torch.channels_last)
 
 
 def deterministic_cudnn() -> AbstractContextManager[None]:
-    """Have cuDNN take deterministic algorithms alone within the block, so that a GPU gives the same bits each time."""
+    """Have cuDNN use only deterministic algorithms within the block, so that a GPU gives the same bits each time."""
     tf32 = torch.backends.cudnn.allow_tf32  # stays as it is
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32)

@@ -1,4 +1,4 @@
-"""What surrounds an epoch: random numbers of its own, and its errors in one line."""
+"""What an epoch needs around it: a random seed of its own, and its errors in one line."""
 
 import math
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 def seed_epoch(seed: int, epoch: int, generator: torch.Generator) -> None:
     """Seed ``generator`` and torch's global one for ``epoch`` (from 0) of a run with this ``seed``.
 
-    So no epoch depends on what was drawn before it, and a run that is resumed draws what it would have drawn.
+    So no epoch depends on what was drawn before it, and a resumed run draws the same numbers as an unbroken one.
     """
     seeds = torch.randint(2**62, (epoch + 1, 2), generator=torch.Generator().manual_seed(seed))
     own_seed, global_seed = seeds[epoch].tolist()
@@ -20,7 +20,7 @@ def seed_epoch(seed: int, epoch: int, generator: torch.Generator) -> None:
 
 @contextmanager
 def errors_named(epoch: int, lr: float) -> Iterator[None]:
-    """Have a ``FloatingPointError`` of the block name the ``epoch`` (from 0) and the remedy, in one line."""
+    """Add the ``epoch`` (from 0) and the remedy, a lower ``lr``, to a ``FloatingPointError`` raised in the block."""
     try:
         yield
     except FloatingPointError as error:

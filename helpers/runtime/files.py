@@ -75,7 +75,7 @@ def save_tensors(path: str | Path, state: dict[str, Any]) -> None:
 def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Read what ``save_tensors`` wrote; nothing in the file is executed.
 
-    Raises ``OSError`` where the file cannot be read, ``ValueError`` where it is no such file.
+    Raises ``OSError`` where the file cannot be read, ``ValueError`` where it is not of that kind.
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # torch warns about some files before it refuses them
@@ -84,13 +84,13 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> dict[s
         raise FileNotFoundError(f"{path} does not exist: start a run before resuming or loading one") from None
     except OSError as error:
         raise OSError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from error
-    except Exception as error:  # bytes of another kind may raise anything
+    except Exception as error:  # in a file of another kind, any error may occur
         reason = f"{path} is damaged or holds more than tensors and plain values"
         raise ValueError(f"{reason}: give another file, or start anew without it") from error
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a state dict that ``save_tensors`` wrote into ``model``, or that of the model in a run's checkpoint.
+    """Load weights into ``model``, from a state dict that ``save_tensors`` wrote or from a run's checkpoint.
 
     Raises ``OSError`` where the file cannot be read, ``ValueError`` where it holds no weights of this network.
     """

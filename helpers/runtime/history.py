@@ -14,14 +14,14 @@ CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds
 
 @dataclass
 class History:
-    """Settings, machine and curves of a run, with a value for each epoch: losses are means over images, accuracies
-    fractions, ``seconds`` wall time.
+    """Settings, machine and curves of a run.
 
-    Train values are measured while the network learns, with dropout, augmentation and label smoothing. ``threads`` is
-    the number of CPU threads, where that is known.
+    A curve has a value for each epoch: losses are means over images, accuracies fractions, ``seconds`` wall time. Train
+    values are measured while the network learns, with dropout, augmentation and label smoothing. ``threads`` is the
+    number of CPU threads, where that is known.
     """
 
-    recipe: dict[str, Any]  # as JSON gives it back
+    recipe: dict[str, Any]  # plain values, as read from JSON
     device: str
     versions: dict[str, str]
     train_loss: list[float] = field(default_factory=list)
@@ -43,17 +43,13 @@ class History:
         """Return the history that ``as_dict`` gave; raises ``ValueError`` where ``content`` is anything else."""
         names = {f.name for f in fields(cls)}
         if not isinstance(content, dict) or content.keys() | {"threads"} != names:  # older ones have no threads
-            raise ValueError("its history does not have the entries of one")
+            raise ValueError("its history has missing or unknown entries")
         history = cls(**content)
         threads = history.threads
         if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
             raise ValueError(f"threads of its history is {threads!r}, no number of threads")
         for name in ("recipe", "versions"):
-            try:
-                plain = isinstance(content[name], dict) and json.dumps(content[name])
-            except TypeError:
-                plain = False
-            if not plain:
+            if not _is_plain_dictionary(content[name]):
                 raise ValueError(f"{name} of its history is {str(content[name])[:80]!r}, no dictionary of plain values")
         for name in CURVES:
             curve = content[name]
@@ -76,17 +72,26 @@ class History:
             getattr(self, name).append(value)
 
     def conditions(self) -> dict[str, Any]:
-        """Return by name what has to be equal for two runs to be the same run."""
+        """Return by name what has to be equal for a checkpoint to be of the same run."""
         device = self.device if self.device in ("cpu", "mps") else "cuda"
         python = ".".join(str(self.versions.get("python")).split(".")[:2])
         return {**self.recipe, **self.versions, "device": device, "python": python}
 
     def details(self) -> dict[str, Any]:
-        """Return by name what may differ between two parts of one run, though it can change the last bits."""
+        """Return by name what may change when a run is resumed, although it can change the last bits of the result."""
         return {"device": self.device, "python": self.versions.get("python"), "threads": self.threads}
 
 
+def _is_plain_dictionary(value: object) -> bool:
+    """Tell whether ``value`` is a dictionary that JSON can hold."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return isinstance(value, dict)
+
+
 def differences(was: dict[str, Any], now: dict[str, Any]) -> str:
-    """Return what differs, as text; an empty one where nothing does."""
+    """Return as text what differs; empty if nothing does."""
     changed = {name: value for name, value in now.items() if was.get(name) != value}
     return "; ".join(f"{name} was {was.get(name)} and is {value}" for name, value in changed.items())

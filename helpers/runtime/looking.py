@@ -1,8 +1,9 @@
-"""Looking at a model without leaving a trace: a copy, eval mode for a while, outputs of layers, the random state."""
+"""Looking at a model without changing it: a copy, eval mode within a block, outputs of layers, the random state."""
 
 import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,10 @@ Wrapper = nn.DataParallel | nn.parallel.DistributedDataParallel
 
 @torch.inference_mode(False)
 def copy_of(model: nn.Module) -> nn.Module:
-    """Return a copy of ``model`` in its mode and on its device, without the hooks of its user.
+    """Return a copy of ``model`` in its mode and on its device, without the hooks that its user added.
 
-    The wrappers of ``torch.compile`` and of several GPUs are taken off; torch's own hooks, which compute a weight or
-    give a lazy layer its parameters, stay.
-    Raises ``ValueError`` for a model that cannot be copied.
+    The wrappers of ``torch.compile`` and for several GPUs are removed, too. PyTorch's own hooks, which compute a weight
+    or give a lazy layer its parameters, stay. Raises ``ValueError`` for a model that cannot be copied.
     """
     model = _unwrapped(model)
     tensors = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
@@ -41,7 +41,7 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 def initialise(model: nn.Module, *inputs: Tensor) -> None:
-    """Run ``model`` once if it has lazy layers, which get their parameters so."""
+    """Run ``model`` once if it has lazy layers, which get their parameters from their first input."""
     if any(is_lazy(parameter) for parameter in model.parameters()):
         with torch.no_grad():
             model(*inputs)
@@ -65,15 +65,13 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def outputs_of(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect in a dictionary what the submodules of these names put out within the block; the last call counts."""
+    """Collect the outputs of the submodules with these names within the block, by name; the last call counts."""
     outputs: dict[str, Tensor] = {}
-    hooks = []
-    for name in names:
 
-        def keep(module: nn.Module, inputs: tuple, output: Tensor, name: str = name) -> None:
-            outputs[name] = output.clone()  # a layer after it may change it in place
+    def keep(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        outputs[name] = output.clone()  # a layer after it may change it in place
 
-        hooks.append(model.get_submodule(name).register_forward_hook(keep))
+    hooks = [model.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names]
     try:
         yield outputs
     finally:
@@ -83,7 +81,7 @@ def outputs_of(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Have ``model`` in eval mode within the block; afterwards each of its modules is in its own mode again."""
+    """Put ``model`` into eval mode within the block; afterwards restore the mode of each of its modules."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -94,7 +92,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """Put the random state of the CPU and of ``device`` back after the block, as if nothing had been drawn in it."""
+    """Restore the random state of the CPU and of ``device`` after the block, as if nothing had been drawn in it."""
     if device.type == "cpu":
         return torch.random.fork_rng(devices=[])
     return torch.random.fork_rng(devices=[device], device_type=device.type)

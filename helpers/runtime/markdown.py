@@ -1,4 +1,4 @@
-"""Markdown tables that can be read as text, too: in a terminal, in a diff."""
+"""Markdown tables that are also readable as plain text, in a terminal or a diff."""
 
 from collections.abc import Sequence
 

@@ -6,15 +6,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-LOOK_SECONDS = 0.5  # between two looks at the device; training waits for it only then
+LOOK_SECONDS = 0.5  # between two looks at the device's results, for which training has to wait
 
 Report = Callable[[int, float, float], None]
 
 
 class Meter:
-    """Means over the images of ``num_batches`` batches, told to ``report(num_images, loss, accuracy)`` as they come.
+    """Mean loss and accuracy over the images of an epoch of ``num_batches`` batches.
 
-    About twice a second, and after the last batch, it looks at what the device has computed so far.
+    About twice a second, and after the last batch, it reads from the device the means so far, and calls
+    ``report(num_images, loss, accuracy)`` with them.
     """
 
     def __init__(self, num_batches: int, device: torch.device, report: Report | None = None) -> None:
@@ -23,9 +24,9 @@ class Meter:
         self.last_look = time.monotonic()
 
     def add(self, loss: Tensor, hits: Tensor, num_images: int) -> None:
-        """Take a batch's mean loss, how many were right, and its size.
+        """Add a batch: its mean loss, how many predictions were right, and its size.
 
-        Raises ``FloatingPointError`` at the next look after a loss that is not finite.
+        Raises ``FloatingPointError`` for a loss that is not finite, at the next look at the device.
         """
         i = self.num_batches
         self.losses[i], self.hits[i], self.sizes[i] = loss, hits, num_images
@@ -36,7 +37,7 @@ class Meter:
             self._look()
 
     def _look(self) -> None:
-        losses, hits, sizes = (values.cpu().double() for values in (self.losses, self.hits, self.sizes))
+        losses, hits, sizes = self.losses.cpu().double(), self.hits.cpu().double(), self.sizes.cpu().double()
         broken = losses.isfinite().logical_not().nonzero().flatten().tolist()
         if broken:
             value = losses[broken[0]].item()

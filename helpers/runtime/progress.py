@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from helpers.runtime.history import History
 
-SLOW, SLOW_SECONDS = 3.0, 1.0  # an epoch is slow at so many times the fastest so far, and not below so many seconds
+SLOW, SLOW_SECONDS = 3.0, 1.0  # a slow epoch takes so many times as long as the fastest, and at least so many seconds
 
 HEADER = f"{'epoch':>5}  {'train loss':>10}  {'train acc':>9}  {'test loss':>9}  {'test acc':>8}  {'seconds':>7}"
 
@@ -22,7 +22,7 @@ def row(history: History, epoch: int) -> str:
 
 
 def runs_in_notebook() -> bool:
-    """Tell whether output goes to a notebook's cell; a program in a terminal may have imported IPython, too."""
+    """Tell whether output goes to a cell of a notebook; IPython may also be imported by a program in a terminal."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
@@ -31,7 +31,7 @@ def runs_in_notebook() -> bool:
 
 
 class NotebookBar(tqdm):
-    """A bar that is a single text output of its notebook cell, replaced in place; it needs no widget."""
+    """A progress bar that is a text output of its notebook cell, updated in place; it needs no widget."""
 
     handle = None
 
@@ -46,16 +46,16 @@ class NotebookBar(tqdm):
 
 
 class Progress:
-    """Bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
+    """The bar and rows of a run over ``num_epochs`` epochs of ``num_images`` images each, for a ``with`` block.
 
-    ``finished`` counts the epochs done so far; ``fit`` sets it where a run is resumed. There is a bar only in a
+    ``finished`` counts the epochs done so far; ``fit`` sets it when a run is resumed. There is a bar only in a
     terminal or a notebook; the rows are always printed.
     """
 
     def __init__(self, num_epochs: int, num_images: int) -> None:
         self.num_epochs, self.num_images, self.finished = num_epochs, num_images, 0
         self.in_notebook, self.slowness_told = runs_in_notebook(), False
-        self.note = print if self.in_notebook else tqdm.write  # a line, which tqdm prints above a terminal's bar
+        self.note = print if self.in_notebook else tqdm.write  # prints a line; tqdm's, above the bar
 
     def __enter__(self) -> "Progress":
         bar_type = NotebookBar if self.in_notebook else tqdm
@@ -79,7 +79,7 @@ class Progress:
         self.finished = history.num_epochs
         self.note(row(history, self.finished - 1))
         if not self.slowness_told and is_slow(history.seconds):
-            self.slowness_told = True  # those who share a machine need not be told after each epoch
+            self.slowness_told = True  # once is enough: on a shared machine, many epochs may be slow
             self.note(slowness(history.seconds))
 
 

@@ -1,11 +1,11 @@
-"""Settings that are checked when they are made: what is out of range is told in one line."""
+"""Checks of settings, for when they are made: an error names the setting, its value and what to give instead."""
 
 import math
 from collections.abc import Sequence
 
 
 def check_whole_numbers(settings: object, *names: str, least: int) -> None:
-    """Raise ``ValueError`` where an attribute of ``settings`` is no whole number of at least ``least``."""
+    """Raise ``ValueError`` unless these attributes of ``settings`` are whole numbers of at least ``least``."""
     for name in names:
         value = getattr(settings, name)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
@@ -20,7 +20,7 @@ def check_numbers(
     below: float = math.inf,
     most: float = math.inf,
 ) -> None:
-    """Raise ``ValueError`` where an attribute of ``settings`` is no number within these bounds."""
+    """Raise ``ValueError`` unless these attributes of ``settings`` are numbers within the bounds."""
     bounds = {"above": above, "at least": least, "below": below, "at most": most}
     words = " and ".join(f"{word} {bound}" for word, bound in bounds.items() if math.isfinite(bound))
     for name in names:
@@ -31,7 +31,7 @@ def check_numbers(
 
 
 def check_switches(settings: object, *names: str) -> None:
-    """Raise ``ValueError`` where an attribute of ``settings`` is neither True nor False."""
+    """Raise ``ValueError`` unless these attributes of ``settings`` are True or False."""
     for name in names:
         value = getattr(settings, name)
         if not isinstance(value, bool):
@@ -39,7 +39,7 @@ def check_switches(settings: object, *names: str) -> None:
 
 
 def check_choice(settings: object, name: str, choices: Sequence[str]) -> None:
-    """Raise ``ValueError`` where an attribute of ``settings`` is none of ``choices``."""
+    """Raise ``ValueError`` unless this attribute of ``settings`` is one of ``choices``."""
     value = getattr(settings, name)
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: choose {', '.join(choices[:-1])} or {choices[-1]}")

@@ -1,4 +1,4 @@
-"""How many threads a run on the CPU takes: the number that is fastest on the cores that it can use right now."""
+"""How many threads a run on the CPU uses: as many as are fastest on the cores that are free right now."""
 
 import math
 import os
@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 import torch
 
 SHORT_STEPS = 500  # a run of fewer steps is over before a trial would have paid for itself
-TRIAL_SECONDS = 0.8  # for all numbers of threads together; the step that is under way is finished
-WORTHWHILE = 0.9  # the smallest speed-up worth more threads: a step has to take at most this share of the time
-HOPELESS = 1.5  # times the fastest so far: more threads than that are not tried
+TRIAL_SECONDS = 0.8  # for all numbers of threads together; a step under way at the end is finished
+WORTHWHILE = 0.9  # the smallest speed-up worth more threads: a step has to take less than this share of the time
+HOPELESS = 1.5  # if a step takes this many times the best so far, even more threads are not tried
 
 
 def available_cores(root: str | Path = "/") -> int:
@@ -27,7 +27,7 @@ def available_cores(root: str | Path = "/") -> int:
 def quotas(root: Path) -> Iterator[float]:
     """Yield every limit on CPU time, in cores, that Linux control groups (version 1 or 2) set for this process.
 
-    Within a container the folder of its own group may be missing; the groups above it are looked at all the same.
+    In a container the folder of its own group may be missing; the groups above it are read all the same.
     """
     mounts = root / "sys" / "fs" / "cgroup"
     try:
@@ -38,9 +38,10 @@ def quotas(root: Path) -> Iterator[float]:
         _, controllers, path = group.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
+        hierarchies = [mounts / controllers, mounts / "cpu"] if controllers else [mounts, mounts / "unified"]
         for level in (PurePosixPath(path), *PurePosixPath(path).parents):
-            for mount in (mounts / controllers, mounts / "cpu") if controllers else (mounts, mounts / "unified"):
-                yield from quota_of(mount / level.relative_to("/"))
+            for hierarchy in hierarchies:
+                yield from quota_of(hierarchy / level.relative_to("/"))
 
 
 def quota_of(folder: Path) -> Iterator[float]:
@@ -58,7 +59,7 @@ def quota_of(folder: Path) -> Iterator[float]:
 def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, float]:
     """Return the mean milliseconds of ``step`` for each of ``numbers`` of threads, in ascending order.
 
-    It stops at a number with which a step takes far longer than the best so far.
+    It stops after a number with which a step takes far longer than the best so far.
     """
     means: dict[int, float] = {}
     for number in numbers:
@@ -78,16 +79,16 @@ def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, fl
 def choose_threads(step: Callable[[], object], num_steps: int) -> tuple[int, str]:
     """Return how many threads a run of ``num_steps`` steps like ``step`` should take, and the reason in a few words.
 
-    ``step`` is called for about a second, in a random state of its own; what it does must not matter to the run. All
-    cores are tried, half of them, a quarter and so on, and one. Of two numbers that are about as fast, it takes the
-    smaller one.
+    ``step`` is called for about a second and must not affect the run; the random state is restored afterwards. Tried
+    are all cores, half of them, a quarter and so on, down to one. Of two numbers that are about equally fast, the
+    smaller one is chosen.
     """
     most = min(available_cores(), torch.get_num_threads())  # the latter respects OMP_NUM_THREADS
     if most == 1:
         return 1, "this process may use no more"
     if num_steps < SHORT_STEPS:
         return 1, "the run is too short for a trial"
-    numbers = sorted({max(1, most >> halvings) for halvings in range(most.bit_length() + 1)})
+    numbers = sorted({most // 2**halvings for halvings in range(most.bit_length())})
     with torch.random.fork_rng(devices=[]):
         means = milliseconds(step, numbers)
     best = numbers[0]
@@ -99,7 +100,7 @@ def choose_threads(step: Callable[[], object], num_steps: int) -> tuple[int, str
 
 
 def check_threads(threads: int | None) -> int | None:
-    """Return ``threads``. Raises ``ValueError`` unless it is None or a number of which there are cores."""
+    """Return ``threads``. Raises ``ValueError`` unless it is None or from 1 to the number of this machine's cores."""
     cores = os.cpu_count() or 1
     if threads is None:
         return None
