@@ -60,6 +60,8 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/runtime/settings.py": "script augmentation training",
     "helpers/receptive_field": "receptive_field layer_operations common_networks",
     "evidence/benchmark": "benchmarks",
+    "evidence/page_picture.py": "page",
+    "evidence/timings.py": "readme benchmarks",
     "helpers/results.py": "study script readme",
     "ERAV4S5CNNwithBN.py": "script survival",
 }
@@ -247,7 +249,12 @@ def main() -> None:
         "--processes", action="store_true", help="run the tests that start processes, too: minutes each"
     )
     options = parser.parse_args()
-    everything = [mutant for name in options.modules or all_modules() for mutant in mutants(name)]
+    modules = options.modules or all_modules()
+    for module in modules:
+        for file in concern(module):
+            if not (ROOT / file).exists():
+                parser.error(f"{file} would concern {module} and does not exist: name its tests in CONCERN")
+    everything = [mutant for name in modules for mutant in mutants(name)]
     everything.sort(key=lambda mutant: random.Random(f"{options.seed} {mutant['key']}").random())
     drawn = everything[: options.mutants]  # of changed code, too, most are those that were drawn before
     lines = options.log.read_text(encoding="utf-8").splitlines() if options.log.exists() else []
