@@ -128,31 +128,34 @@ class Clock:
 def test_the_fastest_number_is_chosen(
     seconds: dict[int, float], best: int, tried: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, calls = Clock(), []
+    clock, calls, said = Clock(), [], []
     monkeypatch.setattr(threads, "time", clock)
-    number, reason = choose_threads(clock.step(seconds, calls), 10_000)
+    number = choose_threads(clock.step(seconds, calls), 10_000, said.append)
     assert (number, set(calls)) == (best, tried)
-    assert reason.startswith("of 4; milliseconds a step just now with 1: ") and reason.count(":") == len(tried)
+    (line,) = said
+    assert line.startswith(f"CPU threads: {best} (of 4; milliseconds a step just now with 1: ")
+    assert line.count(":") == 1 + len(tried)
     assert clock.now <= threads.TRIAL_SECONDS + sum(seconds.values())  # a step more for each number
     assert torch.get_num_threads() == 4  # as it was
 
 
 def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    assert choose_threads(Clock().step({}, calls), 28) == (1, "the run is too short for a trial")
-    monkeypatch.setattr(threads, "available_cores", lambda: 1)
-    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "this process may use no more")
-    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    calls, said = [], []
+    step = Clock().step({}, calls)
+    assert choose_threads(step, 28, said.append) == 1
     with in_threads(1):  # OMP_NUM_THREADS=1
-        assert choose_threads(Clock().step({}, calls), 10_000)[0] == 1
-    assert calls == []
+        assert choose_threads(step, 10_000, said.append) == 1
+    monkeypatch.setattr(threads, "available_cores", lambda: 1)
+    assert choose_threads(step, 10_000, said.append) == 1
+    no_more = "CPU threads: 1 (this process may use no more)"
+    assert (calls, said) == ([], ["CPU threads: 1 (the run is too short for a trial)", no_more, no_more])
 
 
 @pytest.mark.usefixtures("four_cores")
 def test_a_trial_draws_from_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.01)
     before = torch.get_rng_state()
-    choose_threads(lambda: torch.rand(1000), 10_000)
+    choose_threads(lambda: torch.rand(1000), 10_000, print)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -218,7 +221,7 @@ def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_
     assert go_on(notes := Interrupt(), resume=True).threads == 4
     assert notes.lines[0].endswith("threads was 64 and is 4")
 
-    del begun["history"]["threads"]  # as checkpoints were before
+    begun["history"]["threads"] = None  # of a run that was stopped before its first epoch
     save_tensors(path, begun)
     assert go_on(notes := Interrupt(), resume=True).threads == 1
     assert notes.lines == ["CPU threads: 1 (the run is too short for a trial)"]

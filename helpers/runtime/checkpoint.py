@@ -31,11 +31,10 @@ class Checkpoint:
     def __init__(self, path: str | Path | None, say: Callable[[str], None]) -> None:
         self.path, self.say = None if path is None else Path(path), say
 
-    def begin(self, trainer: Stateful, run: History) -> History:
-        """Write the first checkpoint of a new run and return its history, ``run``; keep the file of an earlier run."""
+    def begin(self, trainer: Stateful, history: History) -> None:
+        """Write the first checkpoint of a new run; keep the file of an earlier run."""
         self._keep_earlier()
-        self.save(trainer, run)
-        return run
+        self.save(trainer, history)
 
     def save(self, trainer: Stateful, history: History) -> None:
         """Write the trainer's state and the history, whole or not at all; raises ``OSError`` where that fails."""
