@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
 from helpers.runtime.history import History
+from helpers.runtime.progress import Silent
 
 ROOT = Path(__file__).parent
 Splits = tuple[Split, Split]
@@ -22,15 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
     option.nbval_sanitize_with = option.nbval_sanitize_with or str(ROOT / "tests" / "nbval_sanitize.cfg")
 
 
-class Interrupt(nullcontext):
-    """Stands in for progress: keeps what is said, and stops the run after so many epochs, as Ctrl-C would."""
+class Interrupt(Silent):
+    """Progress that keeps what is said, and stops the run after so many epochs, as Ctrl-C would."""
 
     def __init__(self, *after: int) -> None:
         super().__init__()
         self.after = after
         self.lines: list[str] = []
-
-    def update(self, *_: float) -> None: ...
 
     def note(self, line: str) -> None:
         self.lines.append(line)
