@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
@@ -42,6 +43,12 @@ def head(split: Split, num_images: int) -> Split:
     return split[:num_images]
 
 
+def on_paper(image: torch.Tensor, path: Path) -> Path:
+    """Save a digit of MNIST as dark ink on white paper; return the picture's path."""
+    Image.fromarray(255 - image.numpy()).save(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def mnist() -> Splits:
     return load_mnist(ROOT / "data")
@@ -50,7 +57,7 @@ def mnist() -> Splits:
 @pytest.fixture(scope="session")
 def small_mnist(mnist: Splits) -> Splits:
     """Slices of the real splits: 700 training and 300 test images."""
-    return head(mnist[0], 700), head(mnist[1], 300)
+    return mnist[0][:700], mnist[1][:300]
 
 
 @pytest.fixture

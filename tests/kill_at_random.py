@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 
-from conftest import ROOT, Splits, head
+from conftest import ROOT, Splits
 from helpers.data import load_mnist
 from helpers.recipe import Recipe
 from helpers.runtime.files import save_tensors
@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     train_split, test_split = load_mnist(ROOT / "data")
-    splits = head(train_split, 600), head(test_split, 100)
+    splits = train_split[:600], test_split[:100]
     total: dict[str, int] = {}
     runs = identical = leftovers = 0
     with tempfile.TemporaryDirectory() as temporary:

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Subset
 from torchvision.datasets import MNIST
 
-from conftest import ROOT, Splits, head
+from conftest import ROOT, Splits
 from evidence.benchmark import stock
 from evidence.benchmark.__main__ import main
 from evidence.benchmark.child import busy_process, in_child, measure_start, peak_bytes
@@ -81,7 +81,7 @@ def test_both_contenders_learn_and_test(folder: Path, mnist: Splits, monkeypatch
     monkeypatch.setattr(stock, "datasets", lambda folder: (train_set, Subset(test_set, range(200))))
     for contender in (
         stock_contender(folder, CPU, num_images=100, batch_size=10),
-        our_contender((mnist[0], head(mnist[1], 200)), CPU, num_images=100, batch_size=10),
+        our_contender((mnist[0], mnist[1][:200]), CPU, num_images=100, batch_size=10),
     ):
         assert len(contender.batches) == 10
         contender.load(contender.batches)

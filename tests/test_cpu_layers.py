@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import Splits, head
+from conftest import Splits
 from helpers.data import Batches
 from helpers.model import Net
 from helpers.receptive_field import layer_table
@@ -69,12 +69,6 @@ def test_dropout_takes_sizes_that_are_no_multiple_of_eight_and_slices() -> None:
     assert set(Dropout(0.5)(x).unique().tolist()) <= {0.0, 2.0}
 
 
-def test_dropout_at_a_rate_that_bytes_cannot_give_keeps_the_mean() -> None:
-    y = Dropout(0.1)(torch.ones(4_000_000))
-    assert abs(y.mean().item() - 1) < 1e-3
-    assert abs((y == 0).float().mean().item() - 0.1) < 1e-3
-
-
 @pytest.mark.parametrize("p", [0.0, 1 / 256, 255 / 256, 1.0])
 def test_dropout_at_the_ends_of_what_bytes_can_give(p: float) -> None:
     y = Dropout(p)(torch.ones(400_000))
@@ -133,7 +127,7 @@ def test_what_is_learned_is_the_same_to_rounding(mnist: Splits) -> None:
     plain, placed = recipe.model().double().train(), recipe.model().double().train()  # steps magnify rounding
     prepare_for(torch.device("cpu"), placed)
     trainers = [Trainer(model, recipe, 1) for model in (plain, placed)]
-    for images, labels in Batches(head(mnist[0], 640), 64):
+    for images, labels in Batches(mnist[0][:640], 64):
         losses = [trainer.train_step(images.double(), labels)[0] for trainer in trainers]
         torch.testing.assert_close(*losses, rtol=1e-9, atol=0)
     torch.testing.assert_close(placed.state_dict(), plain.state_dict(), rtol=1e-8, atol=1e-10)

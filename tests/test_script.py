@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 import ERAV4S5CNNwithBN as script
-from conftest import ROOT, Splits, head
+from conftest import ROOT, Splits, on_paper
 from helpers.augmentation import Augmentation
 from helpers.data import Batches, Split, load_mnist
 from helpers.model import Net
 from helpers.photographs import read_picture, to_mnist
 from helpers.recipe import RECIPES, Recipe
-from helpers.results import interval, what_it_means
+from helpers.results import interval, read_json, what_it_means
 from helpers.runtime.files import load_tensors, load_weights, save_tensors
 from helpers.runtime.history import History
 from helpers.runtime.progress import HEADER, row
@@ -63,15 +63,19 @@ def test_a_run_writes_figure_history_and_weights(
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_goes_to_a_folder_of_its_recipe(
+def test_a_run_goes_to_a_folder_of_its_recipe_and_says_what_the_number_means(
     small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for recipe in ("sprint", "assignment"):
-        assert small_script("--recipe", recipe, "--epochs=1", "--batch-size=100") == 0
-        assert f"written to {Path('runs') / recipe}: " in capsys.readouterr().out
-        names = {path.name for path in (tmp_path / "runs" / recipe).iterdir()}
-        assert names == {"results.png", "history.json", "model.pt", "checkpoint.pt"}
+    for recipe, options in (("sprint", ["--seed=7"]), ("assignment", ["--epochs=1", "--batch-size=100"])):
+        assert small_script("--recipe", recipe, *options) == 0
+        folder = Path("runs", recipe)
+        assert {path.name for path in folder.iterdir()} == {"results.png", "history.json", "model.pt", "checkpoint.pt"}
+        history = History.from_dict(json.loads((folder / "history.json").read_text(encoding="utf-8")))
+        meaning = what_it_means(history.test_accuracy[-1], recipe, history.recipe)
+        assert ("with num_epochs 1, batch_size 100; as it stands" in meaning) == (recipe == "assignment")
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-2] == meaning and lines[-1].startswith(f"written to {folder}: ")
     assert {path.name for path in tmp_path.rglob("*") if path.is_dir()} == {"runs", "sprint", "assignment"}
 
 
@@ -83,24 +87,23 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
     capsys: pytest.CaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    paper, own = tmp_path / "seven.png", Path("runs", "robust", "model.pt")
-    Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
+    paper, own = on_paper(mnist[1].images[0], tmp_path / "seven.png"), Path("runs", "robust", "model.pt")
     assert small_script("--predict", paper, paper) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"weights: {ROOT / 'results' / 'robust' / 'model.pt'}"
     assert [line.split(" (")[0] for line in printed[1:3]] == [f"{paper}: 7"] * 2
     assert [path.name for path in own.parent.iterdir()] == ["predictions.png"]
-    save_tensors(own, Net().state_dict())
-    assert small_script("--predict", paper) == 0
-    assert f"weights: {own}\n" in capsys.readouterr().out
-    mine = tmp_path / "mine" / "model.pt"
-    save_tensors(mine, Net().state_dict())
-    assert small_script("--predict", paper, "--results", mine.parent) == 0
-    assert f"weights: {mine}\n" in capsys.readouterr().out
-    committed = ROOT / "results" / "sprint" / "model.pt"
-    assert small_script("--predict", paper, "--weights", committed, "--results", tmp_path / "here") == 0
-    assert f"weights: {committed}\n" in capsys.readouterr().out
-    assert (tmp_path / "here" / "predictions.png").exists()
+    mine, committed = tmp_path / "mine" / "model.pt", ROOT / "results" / "sprint" / "model.pt"
+    for weights, options in (
+        (own, []),
+        (mine, ["--results", mine.parent]),
+        (committed, ["--weights", committed, "--results", mine.parent]),
+    ):
+        if weights != committed:
+            save_tensors(weights, Net().state_dict())
+        assert small_script("--predict", paper, *options) == 0
+        assert f"weights: {weights}\n" in capsys.readouterr().out
+    assert (mine.parent / "predictions.png").exists()
     strange = tmp_path / os.fsdecode(b"a$b_$c^\xff" + b"long" * 40 + b".png")
     two = Image.new("L", (70, 40), 255)
     two.paste(Image.open(paper), (5, 5))
@@ -124,8 +127,7 @@ def test_pictures_are_read_with_your_own_weights_or_the_committed_ones(
 def test_what_is_printed_about_a_picture_is_what_the_network_says(
     small_script: Callable[..., int], mnist: Splits, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    paper = tmp_path / "picture.png"
-    Image.fromarray(255 - mnist[1].images[8].numpy()).save(paper)
+    paper = on_paper(mnist[1].images[8], tmp_path / "picture.png")
     assert small_script("--predict", paper, "--results", tmp_path) == 0
     net = RECIPES["robust"].model()
     load_weights(net, ROOT / "results" / "robust" / "model.pt")
@@ -142,8 +144,7 @@ def test_what_is_printed_about_a_picture_is_what_the_network_says(
 def test_the_figure_of_many_digits_shows_the_first_ones(
     small_script: Callable[..., int], mnist: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    paper, figure = tmp_path / "picture.png", tmp_path / "predictions.png"
-    Image.fromarray(255 - mnist[1].images[8].numpy()).save(paper)
+    paper, figure = on_paper(mnist[1].images[8], tmp_path / "picture.png"), tmp_path / "predictions.png"
     for most, says in ((2, ""), (1, " (the first 1 digits)")):
         monkeypatch.setattr(script, "MOST_DRAWN", most)
         assert small_script("--predict", paper, paper, "--results", tmp_path) == 0
@@ -168,8 +169,7 @@ def test_answers_that_nobody_reads_are_no_fault_of_the_figure(
             raise BrokenPipeError("Broken pipe")
         print(line, **where)
 
-    paper = tmp_path / "picture.png"
-    Image.fromarray(255 - mnist[1].images[0].numpy()).save(paper)
+    paper = on_paper(mnist[1].images[0], tmp_path / "picture.png")
     monkeypatch.setattr(script, "print", print_to_a_reader_who_leaves, raising=False)
     monkeypatch.setattr(script, "stop_printing", lambda: None)
     assert small_script("--predict", paper, "--results", tmp_path) == 141
@@ -191,17 +191,8 @@ def test_ctrl_c_says_how_to_go_on_where_one_can(
     assert capsys.readouterr().err == says
 
 
-def test_the_last_lines_say_what_the_number_means(
-    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert small_script("--recipe=sprint", "--seed=7", "--results", tmp_path) == 0
-    history = History.from_dict(json.loads((tmp_path / "history.json").read_text(encoding="utf-8")))
-    meaning = what_it_means(history.test_accuracy[-1], "sprint", RECIPES["sprint"].as_json())
-    assert meaning in capsys.readouterr().out.splitlines()
-
-
 def test_what_a_number_means_is_where_a_single_seed_falls() -> None:
-    runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))["recipes"]["runs"]
+    runs = read_json("study")["recipes"]["runs"]
     finals = [run["test_accuracy"][-1] for run in runs if run["variant"] == "best"]
     mean, sd, n = statistics.fmean(finals), statistics.stdev(finals), len(finals)
     assert n == 10
@@ -215,15 +206,14 @@ def test_what_a_number_means_is_where_a_single_seed_falls() -> None:
     assert what_it_means(0.98, "best", changed) == f"98.00% {with_these}; as it stands, {fall}"
 
 
-@pytest.mark.parametrize("content", [None, "{", "{}"])
-def test_a_run_ends_well_without_a_study_to_compare_it_with(
-    content: str | None, small_script: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_study_there_is_nothing_to_compare_a_number_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("helpers.results.RESULTS", tmp_path)
-    if content:
-        (tmp_path / "study.json").write_text(content, encoding="utf-8")
-    assert "not studied" in what_it_means(0.9, "best", {})
-    assert small_script("--epochs=1", "--batch-size=100", "--results", tmp_path / "run") == 0
+    for content in (None, "{", "{}"):
+        if content:
+            (tmp_path / "study.json").write_text(content, encoding="utf-8")
+        assert what_it_means(0.9, "best", {}) == "90.00%; other seeds of this recipe were not studied"
 
 
 @pytest.mark.processes
@@ -245,7 +235,7 @@ def test_a_run_changes_no_file_that_is_committed(tmp_path: Path) -> None:
     git("commit", "--quiet", "--message=copy")
     code = (
         "import sys; sys.path.insert(0, 'tests'); import ERAV4S5CNNwithBN as script; from conftest import head; "
-        "full = script.load_mnist; script.load_mnist = lambda root: [head(split, 500) for split in full(root)]; "
+        "full = script.load_mnist; script.load_mnist = lambda root: [split[:500] for split in full(root)]; "
         "sys.exit(script.main(sys.argv[1:]))"
     )
     run = subprocess.run([sys.executable, "-c", code, "--epochs=1", "--device=cpu"], cwd=tmp_path)
@@ -272,33 +262,13 @@ def test_the_data_is_this_projects_wherever_one_calls(tmp_path: Path, monkeypatc
     assert script.parse_arguments([]).data.samefile(ROOT / "data")
 
 
-def test_help_names_every_option(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for option in (
-        "recipe",
-        "epochs",
-        "batch-size",
-        "lr",
-        "seed",
-        "device",
-        "data",
-        "results",
-        "resume",
-        "predict",
-        "weights",
-    ):
-        assert f"--{option}" in text
-
-
 BAD_ARGUMENTS = [
     "--epochs 0", "--epochs -1", "--epochs abc", "--epochs 1.5", "--epochs nan", "--epochs 99999999999", "--epochs",
     "--batch-size 0", "--batch-size -64", "--batch-size big", "--batch-size 1e3",
     "--lr 0", "--lr -1", "--lr nan", "--lr inf", "--lr abc", "--lr 1e9",
     "--seed -1", "--seed x", "--seed 99999999999999999999", "--seed 0.5",
     "--device tpu", "--device cuda:99", "--device CPU", "--device=",
+    "--threads 0", "--threads one",
     "--recipe worst", "--recipe=", "--data no/such/folder", "--data README.md", "--results README.md",
     "--results README.md/deeper", "--unknown 3", "surplus", "--predict", "--predict no-such.png", "--predict README.md",
     "--predict data", "--resume --results no-such-folder", "--weights model.pt",
@@ -473,4 +443,4 @@ def test_all_but_one_image_can_be_held_out() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(name: str, mnist: Splits) -> None:
     recipe = replace(RECIPES[name], num_epochs=1)
-    assert fit(recipe.model(), head(mnist[0], 200), head(mnist[1], 50), recipe, device="cpu").num_epochs == 1
+    assert fit(recipe.model(), mnist[0][:200], mnist[1][:50], recipe, device="cpu").num_epochs == 1

@@ -1,6 +1,5 @@
 """The number of threads: what bounds it, how it is chosen, where it is kept, and what a slow epoch is told."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import Interrupt, Splits, head
+from conftest import Interrupt, Splits
 from helpers.recipe import Recipe
 from helpers.runtime import threads
 from helpers.runtime.files import load_tensors, save_tensors
@@ -23,7 +22,7 @@ SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
 @pytest.fixture
 def tiny_mnist(mnist: Splits) -> Splits:
     """One step an epoch: several threads wait long for each other where a machine is busy."""
-    return head(mnist[0], 50), head(mnist[1], 50)
+    return mnist[0][:50], mnist[1][:50]
 
 
 @pytest.fixture
@@ -230,17 +229,6 @@ def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_
     save_tensors(path, begun)
     with pytest.raises(ValueError, match="threads of its history is 'two'"):
         go_on(Interrupt(), resume=True)
-
-
-def test_the_script_takes_threads_and_keeps_them(
-    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    arguments = ("--epochs=1", "--batch-size=100", "--results", tmp_path)
-    assert small_script(*arguments, "--threads=1") == 0
-    assert "CPU threads: " not in capsys.readouterr().out
-    assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))["threads"] == 1
-    assert small_script(*arguments, "--threads=0") == 2
-    assert capsys.readouterr().err.startswith("error: threads is 0: give a whole number from 1 to ")
 
 
 @pytest.mark.parametrize(
