@@ -187,6 +187,13 @@ def test_the_ends_of_the_ranges_are_in_them(settings: dict) -> None:
             setattr(augmentation, name, value)
 
 
+@pytest.mark.parametrize("value", ["15", None, math.nan, math.inf, True])
+def test_what_is_no_number_is_refused(value: object) -> None:
+    for name in LEAST:
+        with pytest.raises(ValueError, match=f"^{name} is {value!r}: give a number"):
+            Augmentation(**{name: value})
+
+
 def test_nothing_asked_for_changes_nothing() -> None:
     images = torch.rand(3, 1, 28, 28)
     torch.testing.assert_close(warp(images, draw(3, **NOTHING)), images, atol=1e-5, rtol=0)

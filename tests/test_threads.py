@@ -10,7 +10,7 @@ import torch
 from conftest import Interrupt, Splits
 from helpers.recipe import Recipe
 from helpers.runtime import threads
-from helpers.runtime.files import load_tensors, save_tensors
+from helpers.runtime.files import atomic_write, load_tensors, save_tensors
 from helpers.runtime.history import History
 from helpers.runtime.progress import Progress
 from helpers.runtime.threads import available_cores, choose_threads, in_threads
@@ -35,52 +35,36 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
 
-GROUPS = [
-    ({}, 4),  # no control groups, as on macOS and Windows
-    ({"proc/self/cgroup": "0::/\n"}, 4),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 4),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "10000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "900000 100000\n"}, 4),  # more than there are
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, 4),
+GROUPS = [  # this process's control groups, the files that bound them, and the cores out of four
+    (None, {}, 4),  # as on macOS and Windows
+    ("0::/", {}, 4),
+    ("0::/", {"cpu.max": "max 100000"}, 4),
+    ("0::/", {"cpu.max": "100000 100000"}, 1),
+    ("0::/", {"cpu.max": "150000 100000"}, 2),
+    ("0::/", {"cpu.max": "10000 100000"}, 1),
+    ("0::/", {"cpu.max": "900000 100000"}, 4),  # more than there are
+    ("0::/", {"cpu.max": "nonsense"}, 4),
     # the tightest of a group and those it is in
-    (
-        {
-            "proc/self/cgroup": "0::/user/job\n",
-            "sys/fs/cgroup/user/cpu.max": "300000 100000",
-            "sys/fs/cgroup/user/job/cpu.max": "max 100000",
-        },
-        3,
-    ),
+    ("0::/user/job", {"user/cpu.max": "300000 100000", "user/job/cpu.max": "max 100000"}, 3),
     # version 1, as a container without a namespace sees it: the path is the host's, the mount is its own
     (
-        {
-            "proc/self/cgroup": "5:memory:/docker/1234\n4:cpu,cpuacct:/docker/1234\n0::/system.slice\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-        },
+        "5:memory:/docker/1234\n4:cpu,cpuacct:/docker/1234\n0::/system.slice",
+        {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
         2,
     ),
-    (
-        {
-            "proc/self/cgroup": "1:cpu:/job\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
-        },
-        4,
-    ),
+    ("1:cpu:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, 4),
 ]
 
 
-@pytest.mark.parametrize(("files", "cores"), GROUPS)
+@pytest.mark.parametrize(("groups", "bounds", "cores"), GROUPS)
 def test_a_containers_quota_bounds_the_cores(
-    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: str | None, bounds: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
+    if groups:
+        atomic_write(tmp_path / "proc" / "self" / "cgroup", f"{groups}\n")
+    for name, content in bounds.items():
+        atomic_write(tmp_path / "sys" / "fs" / "cgroup" / name, f"{content}\n")
     assert available_cores(tmp_path) == cores
 
 
