@@ -74,6 +74,9 @@ def test_recalibration_changes_how_a_network_is_tested_and_not_how_it_learns(sma
     (usual, weights), (recalibrated, same_weights) = ends
     assert usual.train_loss == recalibrated.train_loss and usual.test_loss[0] != recalibrated.test_loss[0]
     assert all(torch.equal(weight, same_weights[name]) for name, weight in weights.items())
+    again = copy.deepcopy(model)
+    recalibrate_batch_norm(again, Batches(train, 250))  # without augmentation
+    torch.testing.assert_close(again.state_dict(), model.state_dict())
 
 
 REGULARISED = {"weight_decay": 5e-3, "label_smoothing": 0.1}
