@@ -161,17 +161,6 @@ def test_fit_learns_and_tells_how(small_mnist: Splits) -> None:
     assert History.from_dict(json.loads(json.dumps(history.as_dict()))) == history
 
 
-def test_same_seed_same_run_and_another_seed_another(small_mnist: Splits) -> None:
-    curves = []
-    for seed, noise in ((1, 5), (1, 6), (2, 5)):
-        recipe = replace(SHORT, seed=seed)
-        model = recipe.model()
-        torch.manual_seed(noise)  # the run depends on its recipe alone
-        curves.append(fit(model, *(split[:200] for split in small_mnist), recipe, device="cpu").train_loss)
-    assert curves[0] == curves[1]
-    assert curves[0] != curves[2]
-
-
 def steps_of_a_run(splits: Splits, recipe: Recipe) -> list[tuple[float, float]]:
     """Return learning rate and momentum (AdamW's beta 1) of every step that ``fit`` makes."""
     steps = []
