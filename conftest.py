@@ -2,15 +2,16 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
 from helpers.runtime.history import History
+from helpers.runtime.progress import Silent
 
 ROOT = Path(__file__).parent
 Splits = tuple[Split, Split]
@@ -22,15 +23,13 @@ def pytest_configure(config: pytest.Config) -> None:
     option.nbval_sanitize_with = option.nbval_sanitize_with or str(ROOT / "tests" / "nbval_sanitize.cfg")
 
 
-class Interrupt(nullcontext):
-    """Stands in for progress: keeps what is said, and stops the run after so many epochs, as Ctrl-C would."""
+class Interrupt(Silent):
+    """Progress that keeps what is said, and stops the run after so many epochs, as Ctrl-C would."""
 
     def __init__(self, *after: int) -> None:
         super().__init__()
         self.after = after
         self.lines: list[str] = []
-
-    def update(self, *_: float) -> None: ...
 
     def note(self, line: str) -> None:
         self.lines.append(line)
@@ -44,6 +43,12 @@ def head(split: Split, num_images: int) -> Split:
     return split[:num_images]
 
 
+def on_paper(image: torch.Tensor, path: Path) -> Path:
+    """Save a digit of MNIST as dark ink on white paper; return the picture's path."""
+    Image.fromarray(255 - image.numpy()).save(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def mnist() -> Splits:
     return load_mnist(ROOT / "data")
@@ -52,7 +57,7 @@ def mnist() -> Splits:
 @pytest.fixture(scope="session")
 def small_mnist(mnist: Splits) -> Splits:
     """Slices of the real splits: 700 training and 300 test images."""
-    return head(mnist[0], 700), head(mnist[1], 300)
+    return mnist[0][:700], mnist[1][:300]
 
 
 @pytest.fixture

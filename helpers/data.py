@@ -81,10 +81,9 @@ class Batches:
     """A split on a device, in batches of images ``(B, 1, H, W)`` float32, normalised, and labels ``(B,)`` int64.
 
     Each epoch draws a new order (``shuffle``) and new changes (``augmentation``) from the random generator of these
-    batches, which starts at ``seed``. ``mean`` and ``std`` replace the split's. The last batch is smaller where
-    ``batch_size`` does not divide the number of images. Raises ``ValueError`` for an empty split, for tensors of
-    another type or shape, for a label that is not one of the classes, and for a ``batch_size``, ``mean`` or ``std`` out
-    of range.
+    batches, which starts at ``seed``. The last batch is smaller where ``batch_size`` does not divide the number of
+    images. Raises ``ValueError`` for an empty split, for tensors of another type or shape, for a label that is not one
+    of the classes, and for a ``batch_size``, ``mean`` or ``std`` out of range.
     """
 
     def __init__(
@@ -94,8 +93,6 @@ class Batches:
         *,
         shuffle: bool = False,
         augmentation: Augmentation | None = None,
-        mean: float | None = None,
-        std: float | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -108,7 +105,7 @@ class Batches:
             raise ValueError(f"labels run from {labels.min()} to {labels.max()}: give classes 0 to {NUM_CLASSES - 1}")
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
         check_whole_numbers(self, "batch_size", least=1)
-        self.mean, self.std = split.mean if mean is None else mean, split.std if std is None else std
+        self.mean, self.std = split.mean, split.std
         check_numbers(self, "mean")
         check_numbers(self, "std", above=0)  # it is 0 if all pixels are equal
         self.device = torch.device(device)

@@ -185,18 +185,15 @@ def fit(
     prepare_for(device, model)
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
     test_batches = Batches(test, EVALUATION_BATCH, device=device)
-    plain_batches = Batches(train[:STATISTICS_IMAGES], EVALUATION_BATCH, device=device)
     trainer = Trainer(model, recipe, len(batches))
 
     file = Checkpoint(checkpoint, progress.note)
     if resume:
         history = file.resume(trainer, history, device, any_length=recipe.schedule == "constant")
     else:
-        history = file.begin(trainer, history)
-    steps_left = (recipe.num_epochs - history.num_epochs) * len(batches)
-    if device.type == "cpu" and history.threads is None and steps_left:
-        history.threads, reason = choose_threads(trial_step(model, recipe, train), steps_left)
-        progress.note(f"CPU threads: {history.threads} ({reason})")
+        file.begin(trainer, history)
+    if device.type == "cpu" and history.threads is None:
+        history.threads = choose_threads(trial_step(trainer, train), recipe.num_epochs * len(batches), progress.note)
 
     progress.finished = history.num_epochs
     with progress, deterministic_cudnn(), in_threads(history.threads):
@@ -206,7 +203,7 @@ def fit(
             with errors_named(epoch, recipe.lr):
                 train_loss, train_accuracy = trainer.train_epoch(batches, progress.update)
                 if recipe.recalibrate_batch_norm:
-                    recalibrate_batch_norm(model, plain_batches)
+                    recalibrate_batch_norm(model, Batches(train[:STATISTICS_IMAGES], EVALUATION_BATCH, device=device))
                 test_loss, test_accuracy = evaluate(model, test_batches)
                 check_finite(test_loss)
             history.append(train_loss, train_accuracy, test_loss, test_accuracy, time.perf_counter() - start)
@@ -215,8 +212,9 @@ def fit(
     return history
 
 
-def trial_step(model: nn.Module, recipe: Recipe, train: Split) -> Callable[[], object]:
-    """Return a training step to time on the CPU; it trains a copy of ``model`` and does not affect the run."""
-    trainer = Trainer(deepcopy(model).train(), replace(recipe, schedule="constant"), 1)
+def trial_step(trainer: Trainer, train: Split) -> Callable[[], object]:
+    """Return a training step to time on the CPU; it trains a copy of the model and does not affect the run."""
+    recipe = replace(trainer.recipe, schedule="constant")
+    trial = Trainer(deepcopy(trainer.model).train(), recipe, 1)
     images, labels = next(iter(Batches(train, recipe.batch_size)))
-    return lambda: trainer.train_step(images, labels)
+    return lambda: trial.train_step(images, labels)

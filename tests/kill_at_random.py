@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
 
-from conftest import ROOT, Splits, head
-from helpers.data import load_mnist
+from helpers import ROOT
+from helpers.data import Split, load_mnist
 from helpers.recipe import Recipe
 from helpers.runtime.files import save_tensors
 from helpers.training import fit
@@ -30,7 +30,7 @@ RECIPE = Recipe(num_epochs=5, batch_size=50, lr=0.02, schedule="one-cycle")
 SAVE_CALLS = ("fsync", "replace")
 
 
-def train(folder: Path, splits: Splits, resume: bool) -> None:
+def train(folder: Path, splits: tuple[Split, Split], resume: bool) -> None:
     torch.set_num_threads(1)
     model = RECIPE.model()
     history = fit(model, *splits, RECIPE, device="cpu", checkpoint=folder / "checkpoint.pt", resume=resume)
@@ -49,7 +49,7 @@ def die_in_a_save(call: str, countdown: int) -> None:
     setattr(os, call, deadly)
 
 
-def start(folder: Path, splits: Splits, resume: bool, deadly_call: str | None, countdown: int) -> int:
+def start(folder: Path, splits: tuple[Split, Split], resume: bool, deadly_call: str | None, countdown: int) -> int:
     """Fork a child that trains and return its process number."""
     if child := os.fork():
         return child
@@ -63,7 +63,7 @@ def start(folder: Path, splits: Splits, resume: bool, deadly_call: str | None, c
 
 
 def kill_until_done(
-    folder: Path, splits: Splits, draw: random.Random, max_kills: int, seconds: float
+    folder: Path, splits: tuple[Split, Split], draw: random.Random, max_kills: int, seconds: float
 ) -> dict[str, int]:
     """Train in ``folder`` with at most ``max_kills`` kills, those at a random time within so many seconds.
 
@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     draw = random.Random(options.seed)
     train_split, test_split = load_mnist(ROOT / "data")
-    splits = head(train_split, 600), head(test_split, 100)
+    splits = train_split[:600], test_split[:100]
     total: dict[str, int] = {}
     runs = identical = leftovers = 0
     with tempfile.TemporaryDirectory() as temporary:

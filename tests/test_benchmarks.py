@@ -2,7 +2,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Subset
-from torchvision.datasets import MNIST
 
-from conftest import ROOT, Splits, head
+from conftest import ROOT, Splits
 from evidence.benchmark import stock
 from evidence.benchmark.__main__ import main
 from evidence.benchmark.child import busy_process, in_child, measure_start, peak_bytes
@@ -47,23 +46,32 @@ def folder() -> Path:
         yield linked
 
 
+@pytest.fixture
+def benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_mnist: Splits
+) -> Callable[..., tuple[Benchmark, dict]]:
+    """A benchmark of two rounds, which writes to ``tmp_path``, and the part of its report."""
+    monkeypatch.setattr("evidence.benchmark.suite.load_mnist", lambda root: small_mnist)
+
+    def build(quick: bool = True) -> tuple[Benchmark, dict]:
+        report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
+        return Benchmark(report, tmp_path, CPU, num_rounds=2, quick=quick), report.part
+
+    return build
+
+
 def test_both_pipelines_give_the_same_test_images_and_sizes(mnist: Splits) -> None:
     before = sorted((ROOT / "data").rglob("*"))
     with stock.linked(ROOT / "data") as folder:
-        test_set = compare_pipelines(folder, mnist)
+        train_set, test_set = stock.datasets(folder)
+        assert (len(train_set), len(test_set)) == (60000, 10000)
         assert sorted((ROOT / "data").rglob("*")) == before  # nothing extracted into the checkout
         assert len(list(folder.rglob("*-ubyte"))) == 4
-    assert len(test_set) == 10000 and not folder.exists()
-
-
-def compare_pipelines(folder: Path, mnist: Splits) -> MNIST:
-    train_set, test_set = stock.datasets(folder)
-    assert (len(train_set), len(test_set)) == (60000, 10000)
+    assert not folder.exists()
     theirs, ours = stock.loader(test_set, CPU, batch_size=50), Batches(mnist[1], 50)
     for _, expected, given in zip(range(3), theirs, ours, strict=False):
         torch.testing.assert_close(given[0], expected[0], rtol=0, atol=1e-5)
         assert torch.equal(given[1], expected[1])
-    return test_set
 
 
 def test_both_pipelines_augment_alike(folder: Path, mnist: Splits) -> None:
@@ -81,7 +89,7 @@ def test_both_contenders_learn_and_test(folder: Path, mnist: Splits, monkeypatch
     monkeypatch.setattr(stock, "datasets", lambda folder: (train_set, Subset(test_set, range(200))))
     for contender in (
         stock_contender(folder, CPU, num_images=100, batch_size=10),
-        our_contender((mnist[0], head(mnist[1], 200)), CPU, num_images=100, batch_size=10),
+        our_contender((mnist[0], mnist[1][:200]), CPU, num_images=100, batch_size=10),
     ):
         assert len(contender.batches) == 10
         contender.load(contender.batches)
@@ -161,7 +169,7 @@ class Ticking:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_benchmark_says_what_the_pipelines_take(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool, small_mnist: Splits
+    benchmark: Callable, monkeypatch: pytest.MonkeyPatch, quick: bool
 ) -> None:
     """Stock: 0.2 s a batch and 6 s a test, this project: 0.1 s and 2 s, whatever is measured."""
     clock = [0.0]
@@ -177,27 +185,25 @@ def test_the_benchmark_says_what_the_pipelines_take(
         return contender(0.2, **sizes)
 
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    monkeypatch.setattr("evidence.benchmark.suite.load_mnist", lambda root: small_mnist)
     monkeypatch.setattr("evidence.benchmark.suite.stock_contender", stock_like)
     monkeypatch.setattr("evidence.benchmark.suite.our_contender", lambda *_, **sizes: contender(0.1, **sizes))
-    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
-    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=2, quick=quick)
-    benchmark.passes()
-    benchmark.scaling()
+    measurements, part = benchmark(quick)
+    measurements.passes()
+    measurements.scaling()
 
     def medians(*names: str) -> tuple[float, float]:
-        part = report.part
+        measured = part
         for name in names:
-            part = part[name]
-        assert {who: len(rounds) for who, rounds in part["rounds"].items()} == {"stock": 2, "ours": 2}
-        return pytest.approx((part["median"]["stock"], part["median"]["ours"]))
+            measured = measured[name]
+        assert {who: len(rounds) for who, rounds in measured["rounds"].items()} == {"stock": 2, "ours": 2}
+        return pytest.approx((measured["median"]["stock"], measured["median"]["ours"]))
 
     assert medians("data_pipeline") == (60000 / 938 / 0.2, 60000 / 938 / 0.1)  # 938 batches of at most 64
     assert medians("train_epoch") == (938 * 0.2, 938 * 0.1)
     assert medians("test_pass") == (6, 2)
     assert medians("full_epoch") == (938 * 0.2 + 6, 938 * 0.1 + 2)
     most = 10000 if quick else 60000
-    assert list(report.part["scaling"]["train_epoch"]) == [str(most // 4), str(most // 2), str(most)]
+    assert list(part["scaling"]["train_epoch"]) == [str(most // 4), str(most // 2), str(most)]
     for use in ("data_pipeline", "train_epoch"):
         batches = math.ceil(most / 2 / 64)
         assert medians("scaling", use, str(most // 2)) == (batches * 0.2, batches * 0.1)
@@ -205,9 +211,9 @@ def test_the_benchmark_says_what_the_pipelines_take(
     for size in (32, 1024):
         per_image = images / size * 1e6 / images  # batches for an image, in millionths
         assert medians("scaling", "batch_size", str(size)) == (per_image * 0.2, per_image * 0.1)
-    units = {name: report.part[name]["unit"] for name in ("data_pipeline", "train_epoch", "full_epoch")}
+    units = {name: part[name]["unit"] for name in ("data_pipeline", "train_epoch", "full_epoch")}
     assert units == {"data_pipeline": "images/s", "train_epoch": "s", "full_epoch": "s"}
-    assert report.part["scaling"]["batch_size"]["32"]["unit"] == "us/image"
+    assert part["scaling"]["batch_size"]["32"]["unit"] == "us/image"
 
 
 def test_the_first_batch_and_the_memory_are_measured() -> None:
@@ -223,17 +229,20 @@ def test_the_first_batch_and_the_memory_are_measured() -> None:
     assert 0.05 <= result["seconds"] < 60 and result["host_mib"] >= 0 and result["gpu_mib"] == 0
 
 
-def test_the_stock_pipeline_gets_the_better_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stock_pipeline_gets_the_better_number_of_workers(
+    benchmark: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seconds = {("data_pipeline", 2): 1.0, ("train_epoch", 2): 1.0, ("test_pass", 0): 1.0}
-    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 1})
-    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=1, quick=True)
-    monkeypatch.setattr(benchmark, "stock", lambda use: benchmark.workers[use])
-    monkeypatch.setattr(benchmark, "timer", lambda use, count, images: lambda: seconds.get((use, count), 2.0))
-    benchmark.choose_workers()
-    assert benchmark.workers == {"data_pipeline": 2, "train_epoch": 2, "test_pass": 0}
+    measurements, _ = benchmark()
+    monkeypatch.setattr(measurements, "stock", lambda use: measurements.workers[use])
+    monkeypatch.setattr(measurements, "timer", lambda use, count, images: lambda: seconds.get((use, count), 2.0))
+    measurements.choose_workers()
+    assert measurements.workers == {"data_pipeline": 2, "train_epoch": 2, "test_pass": 0}
 
 
-def test_a_race_counts_epochs_and_says_who_did_not_get_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_race_counts_epochs_and_says_who_did_not_get_there(
+    benchmark: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Curves that two rounds of each would have; a run stops at the accuracy or after its last epoch."""
     stock_curves = [iter(curve) for curve in ([0.97, 0.991, 0.999], [0.995], [0.991] * 99, [0.995] * 99)]
     our_curves = [[0.95] * 20, [0.9905], [0.98, 0.991], [0.9905], [0.98, 0.993, 0.9939, 0.9941], [0.98, 0.994]]
@@ -246,21 +255,20 @@ def test_a_race_counts_epochs_and_says_who_did_not_get_there(tmp_path: Path, mon
             history.append(1.0, 0.5, 1.0, accuracy, 1.0)
             progress.epoch(history)
 
-    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
-    benchmark = Benchmark(report, tmp_path, CPU, num_rounds=2, quick=False)
-    monkeypatch.setattr(benchmark, "choose_workers", list)
+    measurements, part = benchmark(quick=False)
+    monkeypatch.setattr(measurements, "choose_workers", list)
     monkeypatch.setattr("evidence.benchmark.suite.fit", fit)
     monkeypatch.setattr(
         "evidence.benchmark.suite.stock_contender",
         lambda *_, **__: Contender(CPU, [], list, stock_curves.pop(0).__next__),
     )
-    benchmark.run("time_to_99")
-    result = report.part["time_to_99"]
+    measurements.run("time_to_99")
+    result = part["time_to_99"]
     assert result["test_accuracy"]["stock"] == [[0.97, 0.991], [0.995]]
     assert result["reached"] == {"stock": [True, True], "ours": [False, True], "sprint": [True, True]}
     assert list(result["times_better"]) == ["sprint"] and seeds == [1, 1, 2, 2]
-    benchmark.run("time_to_target")
-    target = report.part["time_to_target"]
+    measurements.run("time_to_target")
+    target = part["time_to_target"]
     assert target["test_accuracy"]["stock"] == [[0.991] * 20, [0.995]]
     assert target["test_accuracy"]["target"] == [[0.98, 0.993, 0.9939, 0.9941], [0.98, 0.994]]
     assert target["times_better"] == {}
@@ -316,18 +324,19 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
 ) -> None:
     path, settings = tmp_path / "results" / "benchmark.json", {"rounds": 1}
     machine = describe_machine(CPU)
-    Report(path, "cpu", machine, settings).record(
-        "scaling/images/10", summarise_rounds({"stock": [2.0], "ours": [1.0]}, "s")
-    )
+    first, on_gpu = Report(path, "cpu", machine, settings), Report(path, "cuda", machine, settings)
+    first.record("scaling/images/10", summarise_rounds({"stock": [2.0], "ours": [1.0]}, "s"))
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["scaling/images/10", "stock", "2.000", "s"],
         ["scaling/images/10", "ours", "1.000", "s", "2.00x", "(2.00", "to", "2.00)"],
     ]
-    Report(path, "cuda", machine, settings).record("ladder", summarise_rounds({"stock": [3.0]}, "s"))
+    on_gpu.record("ladder", summarise_rounds({"stock": [3.0]}, "s"))  # at the same time
+    first.record("test_pass", summarise_rounds({"stock": [0.5]}, "s"))
     Report(path, "cpu", machine, settings).record("ladder", summarise_rounds({"stock": [4.0]}, "s"))
     content = json.loads(path.read_text(encoding="utf-8"))
     assert content["cpu"]["machine"] == machine
     assert content["cpu"]["scaling"]["images"]["10"]["median"] == {"stock": 2, "ours": 1}
+    assert content["cpu"]["test_pass"]["median"] == {"stock": 0.5}
     assert [content[kind]["ladder"]["median"]["stock"] for kind in ("cpu", "cuda")] == [4, 3]
     Report(path, "cpu", {**machine, "cpu": "another"}, settings).record(
         "ladder", summarise_rounds({"stock": [5.0]}, "s")
@@ -335,23 +344,12 @@ def test_the_report_keeps_what_is_measured_and_starts_anew_on_another_machine(
     assert "scaling" not in json.loads(path.read_text(encoding="utf-8"))["cpu"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the independent count is Linux's")
-def test_two_benchmarks_at_a_time_keep_what_the_other_measures(tmp_path: Path) -> None:
-    path = tmp_path / "benchmark.json"
-    first, second = (Report(path, kind, {"cores": 4}, {"rounds": 1}) for kind in ("cpu", "cuda"))
-    first.record("train_epoch", summarise_rounds({"stock": [2.0]}, "s"))
-    second.record("train_epoch", summarise_rounds({"stock": [1.0]}, "s"))
-    first.record("test_pass", summarise_rounds({"stock": [0.5]}, "s"))
-    content = json.loads(path.read_text(encoding="utf-8"))
-    assert [content[kind]["train_epoch"]["median"]["stock"] for kind in ("cpu", "cuda")] == [2, 1]
-    assert content["cpu"]["test_pass"]["median"] == {"stock": 0.5}
-
-
 def test_the_machines_cores_are_those_that_it_gives_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("helpers.runtime.threads.quotas", lambda root: [0.5])  # of a container
     assert describe_machine(CPU)["cores"] == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the independent count is Linux's")
 def test_the_peak_of_memory_is_in_bytes_and_not_below_what_is_held() -> None:
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     resident = pages * os.sysconf("SC_PAGE_SIZE")
@@ -364,18 +362,8 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
     ladder = summarise_rounds({"stock": [4.0], "+ a step": [2.0], "sprint recipe": [1.0]}, "s")
     part = {"machine": describe_machine(CPU), "ladder": ladder, "scaling": scaling}
     (tmp_path / "benchmark.json").write_text(json.dumps({"cpu": part, "cuda quick": part}), encoding="utf-8")
-    axes = plot_benchmark(part).subfigs[0].axes + plot_benchmark(part).subfigs[1].axes
-    assert [a.get_title() for a in axes] == [
-        "Training epoch of 60,000 images",
-        "Time against number of images",
-        "Time of an image against batch size",
-    ]
-    assert [a.get_xlabel() for a in axes] == [
-        "seconds (median; less is better)",
-        "images (thousands)",
-        "batch size (images)",
-    ]
-    assert [a.get_ylabel() for a in axes] == ["", "seconds (median)", "microseconds (median)"]
+    figure = plot_benchmark(part)
+    axes = figure.subfigs[0].axes + figure.subfigs[1].axes
     assert [bar.get_width() for bar in axes[0].containers[0]] == [4, 2, 1]
     assert [text.get_text() for text in axes[0].texts] == ["4 s  (1.0x)", "2 s  (2.0x)", "1 s  (4.0x)"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["stock", "+ a step", "sprint recipe"]
@@ -397,14 +385,14 @@ def test_the_figure_is_drawn_from_the_file_alone(tmp_path: Path) -> None:
 
 @pytest.mark.processes
 def test_a_child_measures_an_epoch_beside_a_busy_process_and_on_one_core(folder: Path) -> None:
+    one_core = ["--one-core"] if hasattr(os, "sched_setaffinity") else []
     with busy_process():
-        beside = in_child("ours", folder, CPU, 0, "--epoch=64")
-    assert beside["seconds"] > 0 and beside["threads"] >= 1
-    if hasattr(os, "sched_setaffinity"):
-        assert in_child("ours", folder, CPU, 0, "--epoch=64", "--one-core")["threads"] == 1
+        measured = in_child("ours", folder, CPU, 0, "--epoch=64", *one_core)
+    assert measured["seconds"] > 0
+    assert measured["threads"] == 1 or not one_core
 
 
-def test_scarce_cores_are_measured_for_both_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scarce_cores_are_measured_for_both_in_turn(benchmark: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def child(who: str, *options: object) -> dict[str, float]:
@@ -414,17 +402,18 @@ def test_scarce_cores_are_measured_for_both_in_turn(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("evidence.benchmark.suite.in_child", child)
     monkeypatch.setattr("evidence.benchmark.suite.busy_process", lambda: nullcontext(calls.append("busy")))
     monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
-    report = Report(tmp_path / "benchmark.json", "cpu", {"cores": 4}, {"rounds": 2})
-    Benchmark(report, tmp_path, CPU, num_rounds=2, quick=True).scarce_cores()
+    measurements, part = benchmark()
+    measurements.scarce_cores()
     beside = ["busy", ("stock", "--epoch=320"), "busy", ("ours", "--epoch=1280")]
     alone = [("stock", "--epoch=320", "--one-core"), ("ours", "--epoch=1280", "--one-core")]
     assert calls == beside * 2 + alone * 2
     for name in ("beside_busy", "one_core"):
-        assert report.part[name]["times_better"]["ours"]["medians"] == 10
-        assert report.part[name]["threads"] == {"stock": [2, 2], "ours": [1, 1]}
+        assert part[name]["times_better"]["ours"]["medians"] == 10
+        assert part[name]["threads"] == {"stock": [2, 2], "ours": [1, 1]}
         assert name in MEASURES  # README has a row for it
 
 
+@pytest.mark.usefixtures("benchmark")  # for its small splits
 def test_a_part_alone_is_kept_apart_from_what_another_machine_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,25 +6,34 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
-from conftest import ROOT, Splits, head
-from evidence.study import STUDIES, Study, do_share, main, read_records, record_of_run
+from conftest import ROOT, Splits
+from evidence.study import STUDIES, Study, main, record_of_run
 from helpers.data import Batches, Split
 from helpers.inspection import distortions
 from helpers.plots import plot_intervals
 from helpers.recipe import RECIPES, Recipe
-from helpers.results import findings, interval, networks_by_rate, percent, rates_table, study_table, summarise_study
+from helpers.results import (
+    findings,
+    interval,
+    networks_by_rate,
+    percent,
+    rates_table,
+    read_json,
+    study_table,
+    summarise_study,
+)
 from helpers.runtime.files import atomic_write, load_weights
 from helpers.runtime.history import History
 from helpers.training import evaluate
-from tiny_study import TINY, TINY_STUDY
 
 
 def test_seeds_are_printed_where_an_interval_would_reach_beyond_100_percent() -> None:
@@ -87,96 +96,103 @@ def test_answers_say_what_the_interval_allows() -> None:
     assert len({line.count("|") for line in table}) == 1
 
 
-def tiny_study(results: Path, processes: int, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command += ["--max-restarts=1", "tests/tiny_study.py", "tiny", "--device=cpu", f"--results={results}"]
-    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, cwd=ROOT, env=os.environ | paths | environment, capture_output=True, text=True, timeout=600
-    )
-
-
-@pytest.mark.processes
-@pytest.mark.skipif(os.name == "nt", reason="PyTorch for Windows lacks the libuv that torchrun asks for")
-@pytest.mark.usefixtures("one_thread")
-def test_two_processes_one_killed_half_way_and_four_that_go_on(tmp_path: Path, mnist: Splits) -> None:
-    note = tmp_path / "kill"
-    note.write_text("no dropout, seed 3", encoding="utf-8")  # rank 1 has done seed 1 by then
-    killed = tiny_study(tmp_path, 2, KILL_NOTE=str(note))
-    assert killed.returncode == 0, killed.stderr
-    assert not note.exists()  # a process did die
-    assert killed.stdout.count("no dropout, seed 1") == 1  # what it had done before was not lost
-    first = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["tiny"]["runs"]
-    runs = TINY_STUDY.runs()
-    assert [(record["variant"], record["seed"]) for record in first] == [(name, recipe.seed) for name, recipe in runs]
-    for record, (name, recipe) in zip(first, runs, strict=True):  # each depends on its recipe and seed alone
-        alone = record_of_run(TINY_STUDY, name, recipe, head(mnist[0], 500), head(mnist[1], 200), "cpu")
-        assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
-
-    (tmp_path / "study.json").unlink()
-    (tmp_path / "runs" / "tiny" / "plain-2.json").unlink()
-    again = tiny_study(tmp_path, 4)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("seed") == again.stdout.count("plain, seed 2:") == 1  # the others are not run again
-    assert re.search(r"\| plain +\| +3 \|", again.stdout)
-    second = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["tiny"]["runs"]
-    assert [record["test_loss"] for record in second] == [record["test_loss"] for record in first]
-
-
-TINY_STUDIES = """
+TINY = Recipe(num_epochs=1, batch_size=50, lr=0.01)
+VARIANTS = {"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}
+DIES_ONCE = """
 from helpers.data import load_mnist as load_all
 
-ROUGH = Recipe(num_epochs=1, batch_size=50, lr=0.01)
-VARIANTS = {"plain": ROUGH, "no dropout": replace(ROUGH, dropout=0.0)}
-STUDIES = {"tiny": Study(VARIANTS, 2), "tiny candidates": Study(VARIANTS, 2, held_out=100)}
+TINY = Recipe(num_epochs=1, batch_size=50, lr=0.01)
+STUDIES = {"tiny candidates": Study({"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}, 2, held_out=100)}
+do_run = record_of_run
 
 
 def load_mnist(root):
-    return [Split(split.images[:300], split.labels[:300]) for split in load_all(root)]
+    return [split[:300] for split in load_all(root)]
+
+
+def record_of_run(study, name, recipe, *rest):
+    note = Path("alive")
+    if (name, recipe.seed) == ("no dropout", 2) and note.exists():
+        note.unlink()
+        os.kill(os.getpid(), 9)
+    return do_run(study, name, recipe, *rest)
 
 
 if __name__ == "__main__":"""
 
 
 @pytest.mark.processes
+@pytest.mark.skipif(os.name == "nt", reason="PyTorch for Windows lacks the libuv that torchrun asks for")
 @pytest.mark.usefixtures("one_thread")
-def test_the_documented_command_without_options_and_once_more(
-    tmp_path: Path, mnist: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_command_in_two_processes_one_of_which_is_killed_half_way(tmp_path: Path, mnist: Splits) -> None:
     for name in ("evidence", "helpers"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "data").symlink_to(ROOT / "data")
-    (tmp_path / "results").mkdir()
-    committed = (ROOT / "results" / "study.json").read_text(encoding="utf-8")
-    (tmp_path / "results" / "study.json").write_text(committed, encoding="utf-8")
-    module = tmp_path / "evidence" / "study.py"
-    documented = re.findall(r"^On this machine.*(python -m evidence\.study) ", module.read_text(encoding="utf-8"), re.M)
-    assert documented == ["python -m evidence.study"]
-    source = module.read_text(encoding="utf-8").replace('\nif __name__ == "__main__":', TINY_STUDIES)
-    module.write_text(source, encoding="utf-8")
-
-    def study(title: str) -> tuple[str, dict]:
-        command = [sys.executable, "-m", "evidence.study", title]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / "results" / f"{title.replace(' ', '-')}.png").read_bytes().startswith(b"\x89PNG")
-        return done.stdout, json.loads((tmp_path / "results" / "study.json").read_text(encoding="utf-8"))
-
-    printed, content = study("tiny candidates")
-    assert {name: content[name] for name in STUDIES} == json.loads(committed)  # the others stay
-    records = content["tiny candidates"]["runs"]
-    assert printed.count(", seed ") == len(records) == 4 and re.search(r"\| no dropout +\| +2 \|", printed)
-    variants = {"plain": TINY, "no dropout": replace(TINY, dropout=0.0)}
-    candidates = Study(variants, 2, held_out=100)
-    for record, (name, recipe) in zip(records, candidates.runs(), strict=True):
-        alone = record_of_run(
-            candidates, name, recipe, head(mnist[0], 300), head(mnist[1], 0), "cpu"
-        )  # no test image is seen
+    (tmp_path / "alive").touch()
+    results, module = tmp_path / "results", tmp_path / "evidence" / "study.py"
+    atomic_write(results / "study.json", (ROOT / "results" / "study.json").read_bytes())
+    source = module.read_text(encoding="utf-8")
+    assert re.findall(r"^On this machine.*(python -m \S+) ", source, re.M) == ["python -m evidence.study"]
+    module.write_text(source.replace('\nif __name__ == "__main__":', DIES_ONCE), encoding="utf-8")
+    command = [sys.executable, "-m", "evidence.study", "tiny candidates", "--device=cpu", "--workers=2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "alive").exists()  # a process did die
+    assert done.stdout.count("no dropout, seed 1:") == 1  # what it had done before was not lost
+    assert re.search(r"\| no dropout +\| +2 \|", done.stdout)
+    assert (results / "tiny-candidates.png").read_bytes().startswith(b"\x89PNG")
+    content = json.loads((results / "study.json").read_text(encoding="utf-8"))
+    records = content.pop("tiny candidates")["runs"]
+    assert content == read_json("study")  # the others stay
+    study = Study(VARIANTS, 2, held_out=100)
+    for record, (name, recipe) in zip(records, study.runs(), strict=True):  # each depends on its recipe and seed alone
+        alone = record_of_run(study, name, recipe, mnist[0][:300], mnist[1][:0], "cpu")  # no test image is seen
         assert {**record, "seconds": 0} == {**json.loads(json.dumps(alone)), "seconds": 0}
-    shutil.rmtree(tmp_path / "results" / "runs")
-    printed, again = study("tiny candidates")
-    assert printed.count(", seed ") == 0 and re.search(r"\| no dropout +\| +2 \|", printed)
-    assert again == content
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command with these arguments, in this process; it fails where it would start others."""
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("evidence.study.torchrun", lambda *_: pytest.fail("torchrun was started"))
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["study", *map(str, arguments)])
+        return main()
+
+    return run
+
+
+def test_where_there_is_no_torchrun_one_process_does_what_is_missing(
+    command: Callable[..., int],
+    mnist: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr("evidence.study.os", SimpleNamespace(name="nt", environ={}))
+    monkeypatch.setattr("evidence.study.STUDIES", {"tiny": Study(VARIANTS, 2)})
+    monkeypatch.setattr("evidence.study.load_mnist", lambda root: [split[:100] for split in mnist])
+    records, path = tmp_path / "runs" / "tiny", tmp_path / "study.json"
+
+    def run() -> tuple[list[str], list[dict]]:
+        assert command("tiny", "--device=cpu", "--results", tmp_path) == 0
+        printed = capsys.readouterr().out
+        assert re.search(r"\| plain +\| +2 \|", printed)
+        done = re.findall("(.*, seed .):", printed)
+        return done, json.loads(path.read_text(encoding="utf-8"))["tiny"]["runs"]
+
+    done, runs = run()
+    assert done == ["plain, seed 1", "no dropout, seed 1", "plain, seed 2", "no dropout, seed 2"]
+    assert [run["threads"] for run in runs] == [1] * 4
+    shutil.rmtree(records)
+    assert run() == ([], runs)  # all in study.json
+    path.unlink()
+    for run_of_another_recipe in (runs[0] | {"recipe": runs[0]["recipe"] | {"lr": 9.0}}, *runs[1:3]):
+        atomic_write(records / f"{run_of_another_recipe['test_loss']}.json", json.dumps(run_of_another_recipe))
+    done, again = run()
+    assert done == ["plain, seed 1", "no dropout, seed 2"]
+    assert [{**run, "seconds": 0} for run in again] == [{**run, "seconds": 0} for run in runs]
 
 
 def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +204,7 @@ def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, m
         return History({}, "cpu", {})
 
     monkeypatch.setattr("evidence.study.fit", learn_at_once)
-    train, recipe = head(mnist[0], 700), RECIPES["sprint"]
+    train, recipe = mnist[0][:700], RECIPES["sprint"]
     done = record_of_run(Study({"plain": recipe}, 1, held_out=200), "plain", recipe, train, None, "cpu")
     ((rest, held_out),) = seen
     model = recipe.model()
@@ -206,8 +222,8 @@ def test_a_study_on_validation_images_never_sees_the_test_split(mnist: Splits, m
 
 def test_a_run_that_breaks_down_is_a_result(mnist: Splits) -> None:
     broken = Recipe(num_epochs=3, batch_size=50, lr=99.0, batch_norm="none", dropout=0.0)
-    test = head(mnist[1], 100)
-    done = record_of_run(Study({"broken": broken}, 1), "broken", broken, head(mnist[0], 700), test, "cpu")
+    test = mnist[1][:100]
+    done = record_of_run(Study({"broken": broken}, 1), "broken", broken, mnist[0][:700], test, "cpu")
     assert "loss" in done["failure"] and len(done["train_loss"]) < 3
     says_nought = (test.labels == 0).double().mean().item()  # what a network of NaN answers
     assert done["test_accuracy"][-1] == pytest.approx(says_nought) and done["recipe"]["lr"] == 99.0
@@ -231,24 +247,9 @@ def test_a_study_of_rates_is_told_by_network_and_rate() -> None:
     assert row.count("80.00%") == 2 and row.count("n = 2") == 2
 
 
-def test_a_record_of_a_recipe_that_has_changed_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Splits
-) -> None:
-    monkeypatch.setitem(STUDIES, "tiny", TINY_STUDY)
-    monkeypatch.setattr("evidence.study.load_mnist", lambda root: (head(mnist[0], 100), head(mnist[1], 100)))
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        first = do_share("tiny", tmp_path, [], ROOT / "data", "cpu")
-        stale = [{**record, "recipe": {**record["recipe"], "lr": 9.0}} for record in first[:1]]
-        (tmp_path / "plain-1.json").write_text(json.dumps(stale[0]), encoding="utf-8")
-        assert do_share("tiny", tmp_path, stale, ROOT / "data", "cpu")[0]["recipe"]["lr"] == TINY.lr
-    finally:
-        dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("title", STUDIES)
 def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
-    content = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]
+    content = read_json("study")[title]
     runs = STUDIES[title].runs()
     assert [(record["variant"], record["seed"]) for record in content["runs"]] == [(n, r.seed) for n, r in runs]
     for record, (_, recipe) in zip(content["runs"], runs, strict=True):
@@ -258,9 +259,8 @@ def test_the_committed_study_is_what_the_code_would_run(title: str) -> None:
 
 
 def test_a_recipe_has_one_number_in_all_studies() -> None:
-    studies = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))
     finals: dict[str, set[str]] = {}
-    for study in studies.values():
+    for study in read_json("study").values():
         for variant, values in study["summary"].items():
             (recipe, *_) = [run["recipe"] for run in study["runs"] if run["variant"] == variant]
             key = json.dumps({**recipe, "seed": None}, sort_keys=True)
@@ -270,64 +270,55 @@ def test_a_recipe_has_one_number_in_all_studies() -> None:
 
 @pytest.mark.parametrize("title", STUDIES)
 def test_the_committed_accuracies_are_shares_of_the_images_that_the_study_tests_on(title: str) -> None:
-    runs = json.loads((ROOT / "results" / "study.json").read_text(encoding="utf-8"))[title]["runs"]
-    num_images = STUDIES[title].held_out or 10_000
-    hits = [
-        accuracy * num_images
-        for run in runs
-        for accuracy in [*run["test_accuracy"], *run.get("distorted", {}).values()]
-    ]
-    assert hits == pytest.approx([round(number) for number in hits], abs=1e-2)
-    assert num_images == 10_000 or any(number % 2 for number in map(round, hits))  # of no fewer images
+    for run in read_json("study")[title]["runs"]:
+        hits = [accuracy * 10_000 for accuracy in [*run["test_accuracy"], *run["distorted"].values()]]
+        assert hits == pytest.approx([round(number) for number in hits], abs=1e-2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [(["nothing"], "invalid choice: 'nothing'"), ([], "required: study"), (["recipes", "--workers=x"], "int")],
 )
-def test_an_unknown_study_is_refused_before_anything_starts(
-    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_a_wrong_call_is_refused_before_anything_starts(
+    arguments: list[str], says: str, command: Callable[..., int], capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["study", *arguments])
-    monkeypatch.setattr("evidence.study.torchrun", lambda *_: pytest.fail("torchrun was started"))
     with pytest.raises(SystemExit) as stop:
-        main()
+        command(*arguments)
     assert stop.value.code == 2 and says in capsys.readouterr().err
 
 
-def test_the_plain_command_starts_a_process_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plain_command_starts_a_process_for_each_core(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[list[str]] = []
-    monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr("evidence.study.torchrun", calls.append)
     monkeypatch.setattr("evidence.study.available_cores", lambda: 7)
     for arguments, workers in ((["recipes", "--device=cpu"], 7), (["recipes", "--device=cpu", "--workers=3"], 3)):
-        monkeypatch.setattr(sys, "argv", ["study", *arguments])
-        main()
+        assert command(*arguments) == 0
         assert calls.pop() == [
             "--standalone", f"--nproc-per-node={workers}", "--max-restarts=3", "-m", "evidence.study", *arguments
         ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("device", "record", "says"),
+    ("device", "says"),
     [
-        ("abacus", '{"variant"', "device 'abacus' is unknown or not there: choose "),
-        ("cpu", '{"variant"', "plain-1.json is no record of a run: remove it"),
+        ("abacus", "device 'abacus' is unknown or not there: choose "),
+        ("cpu", "plain-1.json is no record of a run: remove it"),
     ],
 )
 def test_what_cannot_be_run_is_said_once_before_any_process_starts(
-    device: str, record: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    device: str, says: str, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    atomic_write(tmp_path / "runs" / "recipes" / "plain-1.json", record)
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.setattr("evidence.study.torchrun", lambda *_: pytest.fail("torchrun was started"))
-    monkeypatch.setattr(sys, "argv", ["study", "recipes", f"--device={device}", f"--results={tmp_path}"])
-    assert main() == 2
+    atomic_write(tmp_path / "runs" / "recipes" / "plain-1.json", '{"variant"')
+    assert command("recipes", f"--device={device}", "--results", tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and says in error and error.count("\n") == 1
 
 
-def test_a_study_that_ends_while_another_runs_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_that_ends_while_another_runs_stays(
+    command: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def meanwhile(*_: object) -> list[dict]:
         atomic_write(tmp_path / "study.json", json.dumps({"ablation": "done", "recipes": "stale"}))
         return RECORDS
@@ -336,16 +327,9 @@ def test_a_study_that_ends_while_another_runs_stays(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("evidence.study.join_the_others", lambda device: None)
     monkeypatch.setattr("evidence.study.dist.destroy_process_group", lambda: None)
     monkeypatch.setattr("evidence.study.do_share", meanwhile)
-    monkeypatch.setattr(sys, "argv", ["study", "recipes", "--device=cpu", f"--results={tmp_path}"])
-    assert main() == 0
+    assert command("recipes", "--device=cpu", "--results", tmp_path) == 0
     content = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
     assert content["ablation"] == "done" and content["recipes"]["runs"] == RECORDS
-
-
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "plain-1.json").write_text('{"variant": "pl', encoding="utf-8")
-    with pytest.raises(ValueError, match="plain-1.json is no record of a run: remove it"):
-        read_records([tmp_path / "plain-1.json"])
 
 
 def test_intervals_are_drawn_about_their_means() -> None:

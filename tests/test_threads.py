@@ -1,6 +1,5 @@
 """The number of threads: what bounds it, how it is chosen, where it is kept, and what a slow epoch is told."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import Interrupt, Splits, head
+from conftest import Interrupt, Splits
 from helpers.recipe import Recipe
 from helpers.runtime import threads
-from helpers.runtime.files import load_tensors, save_tensors
+from helpers.runtime.files import atomic_write, load_tensors, save_tensors
 from helpers.runtime.history import History
 from helpers.runtime.progress import Progress
 from helpers.runtime.threads import available_cores, choose_threads, in_threads
@@ -23,7 +22,7 @@ SHORT = Recipe(num_epochs=2, batch_size=50, lr=0.01)
 @pytest.fixture
 def tiny_mnist(mnist: Splits) -> Splits:
     """One step an epoch: several threads wait long for each other where a machine is busy."""
-    return head(mnist[0], 50), head(mnist[1], 50)
+    return mnist[0][:50], mnist[1][:50]
 
 
 @pytest.fixture
@@ -36,52 +35,36 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         yield
 
 
-GROUPS = [
-    ({}, 4),  # no control groups, as on macOS and Windows
-    ({"proc/self/cgroup": "0::/\n"}, 4),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 4),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "150000 100000\n"}, 2),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "10000 100000\n"}, 1),
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "900000 100000\n"}, 4),  # more than there are
-    ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "nonsense"}, 4),
+GROUPS = [  # this process's control groups, the files that bound them, and the cores out of four
+    (None, {}, 4),  # as on macOS and Windows
+    ("0::/", {}, 4),
+    ("0::/", {"cpu.max": "max 100000"}, 4),
+    ("0::/", {"cpu.max": "100000 100000"}, 1),
+    ("0::/", {"cpu.max": "150000 100000"}, 2),
+    ("0::/", {"cpu.max": "10000 100000"}, 1),
+    ("0::/", {"cpu.max": "900000 100000"}, 4),  # more than there are
+    ("0::/", {"cpu.max": "nonsense"}, 4),
     # the tightest of a group and those it is in
-    (
-        {
-            "proc/self/cgroup": "0::/user/job\n",
-            "sys/fs/cgroup/user/cpu.max": "300000 100000",
-            "sys/fs/cgroup/user/job/cpu.max": "max 100000",
-        },
-        3,
-    ),
+    ("0::/user/job", {"user/cpu.max": "300000 100000", "user/job/cpu.max": "max 100000"}, 3),
     # version 1, as a container without a namespace sees it: the path is the host's, the mount is its own
     (
-        {
-            "proc/self/cgroup": "5:memory:/docker/1234\n4:cpu,cpuacct:/docker/1234\n0::/system.slice\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "200000\n",
-            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-        },
+        "5:memory:/docker/1234\n4:cpu,cpuacct:/docker/1234\n0::/system.slice",
+        {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
         2,
     ),
-    (
-        {
-            "proc/self/cgroup": "1:cpu:/job\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "-1\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
-        },
-        4,
-    ),
+    ("1:cpu:/job", {"cpu/job/cpu.cfs_quota_us": "-1", "cpu/job/cpu.cfs_period_us": "100000"}, 4),
 ]
 
 
-@pytest.mark.parametrize(("files", "cores"), GROUPS)
+@pytest.mark.parametrize(("groups", "bounds", "cores"), GROUPS)
 def test_a_containers_quota_bounds_the_cores(
-    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: str | None, bounds: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
+    if groups:
+        atomic_write(tmp_path / "proc" / "self" / "cgroup", f"{groups}\n")
+    for name, content in bounds.items():
+        atomic_write(tmp_path / "sys" / "fs" / "cgroup" / name, f"{content}\n")
     assert available_cores(tmp_path) == cores
 
 
@@ -128,31 +111,34 @@ class Clock:
 def test_the_fastest_number_is_chosen(
     seconds: dict[int, float], best: int, tried: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, calls = Clock(), []
+    clock, calls, said = Clock(), [], []
     monkeypatch.setattr(threads, "time", clock)
-    number, reason = choose_threads(clock.step(seconds, calls), 10_000)
+    number = choose_threads(clock.step(seconds, calls), 10_000, said.append)
     assert (number, set(calls)) == (best, tried)
-    assert reason.startswith("of 4; milliseconds a step just now with 1: ") and reason.count(":") == len(tried)
+    (line,) = said
+    assert line.startswith(f"CPU threads: {best} (of 4; milliseconds a step just now with 1: ")
+    assert line.count(":") == 1 + len(tried)
     assert clock.now <= threads.TRIAL_SECONDS + sum(seconds.values())  # a step more for each number
     assert torch.get_num_threads() == 4  # as it was
 
 
 def test_no_trial_where_there_is_no_choice_or_no_time(four_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    assert choose_threads(Clock().step({}, calls), 28) == (1, "the run is too short for a trial")
-    monkeypatch.setattr(threads, "available_cores", lambda: 1)
-    assert choose_threads(Clock().step({}, calls), 10_000) == (1, "this process may use no more")
-    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    calls, said = [], []
+    step = Clock().step({}, calls)
+    assert choose_threads(step, 28, said.append) == 1
     with in_threads(1):  # OMP_NUM_THREADS=1
-        assert choose_threads(Clock().step({}, calls), 10_000)[0] == 1
-    assert calls == []
+        assert choose_threads(step, 10_000, said.append) == 1
+    monkeypatch.setattr(threads, "available_cores", lambda: 1)
+    assert choose_threads(step, 10_000, said.append) == 1
+    no_more = "CPU threads: 1 (this process may use no more)"
+    assert (calls, said) == ([], ["CPU threads: 1 (the run is too short for a trial)", no_more, no_more])
 
 
 @pytest.mark.usefixtures("four_cores")
 def test_a_trial_draws_from_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.01)
     before = torch.get_rng_state()
-    choose_threads(lambda: torch.rand(1000), 10_000)
+    choose_threads(lambda: torch.rand(1000), 10_000, print)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -218,7 +204,7 @@ def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_
     assert go_on(notes := Interrupt(), resume=True).threads == 4
     assert notes.lines[0].endswith("threads was 64 and is 4")
 
-    del begun["history"]["threads"]  # as checkpoints were before
+    begun["history"]["threads"] = None  # of a run that was stopped before its first epoch
     save_tensors(path, begun)
     assert go_on(notes := Interrupt(), resume=True).threads == 1
     assert notes.lines == ["CPU threads: 1 (the run is too short for a trial)"]
@@ -227,17 +213,6 @@ def test_a_resumed_run_takes_its_checkpoints_threads_unless_told_otherwise(tiny_
     save_tensors(path, begun)
     with pytest.raises(ValueError, match="threads of its history is 'two'"):
         go_on(Interrupt(), resume=True)
-
-
-def test_the_script_takes_threads_and_keeps_them(
-    small_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    arguments = ("--epochs=1", "--batch-size=100", "--results", tmp_path)
-    assert small_script(*arguments, "--threads=1") == 0
-    assert "CPU threads: " not in capsys.readouterr().out
-    assert json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))["threads"] == 1
-    assert small_script(*arguments, "--threads=0") == 2
-    assert capsys.readouterr().err.startswith("error: threads is 0: give a whole number from 1 to ")
 
 
 @pytest.mark.parametrize(

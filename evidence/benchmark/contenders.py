@@ -13,6 +13,7 @@ from helpers.data import Batches, Split
 from helpers.model import Net
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.runtime.device import deterministic_cudnn, prepare_for
+from helpers.runtime.progress import Silent
 from helpers.runtime.threads import SHORT_STEPS, choose_threads, in_threads
 from helpers.training import EVALUATION_BATCH, Trainer, evaluate, trial_step
 
@@ -84,7 +85,7 @@ def our_contender(
     trainer = Trainer(model, recipe, len(batches))
     threads = None
     if device.type == "cpu":
-        threads, _ = choose_threads(trial_step(model, recipe, train), SHORT_STEPS)
+        threads = choose_threads(trial_step(trainer, train), SHORT_STEPS, Silent().note)
 
     def train_epoch(batches: Collection) -> tuple[float, float]:
         with in_threads(threads), deterministic_cudnn():

@@ -31,11 +31,11 @@ class Checkpoint:
     def __init__(self, path: str | Path | None, say: Callable[[str], None]) -> None:
         self.path, self.say = None if path is None else Path(path), say
 
-    def begin(self, trainer: Stateful, run: History) -> History:
-        """Write the first checkpoint of a new run and return its history, ``run``; keep the file of an earlier run."""
-        self._keep_earlier()
-        self.save(trainer, run)
-        return run
+    def begin(self, trainer: Stateful, history: History) -> None:
+        """Write the first checkpoint of a new run; keep the file of an earlier run."""
+        if self.path is not None:
+            self._keep_earlier()
+        self.save(trainer, history)
 
     def save(self, trainer: Stateful, history: History) -> None:
         """Write the trainer's state and the history, whole or not at all; raises ``OSError`` where that fails."""
@@ -75,7 +75,10 @@ class Checkpoint:
 
     def _keep_earlier(self) -> None:
         """Rename a file of several epochs before a new run replaces it; raises ``OSError`` where that fails."""
-        num_epochs = self._num_epochs_there()
+        try:
+            num_epochs = _parts(load_tensors(self.path))[1].num_epochs
+        except (OSError, ValueError):
+            return  # there is none, or it is no checkpoint
         if num_epochs < SEVERAL_EPOCHS:
             return
         names = (self.path.with_stem(f"{self.path.stem}-{number}") for number in count(1))
@@ -87,13 +90,6 @@ class Checkpoint:
             raise OSError(f"{reason}: allow it or choose another folder") from error
         held = f"{self.path} held {num_epochs} epochs of an earlier run"
         self.say(f"{held}: kept beside it as {kept.name}; to use it: --weights FILE")
-
-    def _num_epochs_there(self) -> int:
-        """Return how many epochs the file holds, 0 where there is none or it is no checkpoint."""
-        try:
-            return 0 if self.path is None else _parts(load_tensors(self.path))[1].num_epochs
-        except (OSError, ValueError):
-            return 0
 
     def _unusable(self, error: ValueError) -> ValueError:
         return ValueError(f"{self.path} is no checkpoint of this network ({error}): start anew without resuming")

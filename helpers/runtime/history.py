@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from helpers.runtime.settings import is_whole_number
+
 CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
@@ -41,13 +43,11 @@ class History:
     @classmethod
     def from_dict(cls, content: object) -> "History":
         """Return the history that ``as_dict`` gave; raises ``ValueError`` where ``content`` is anything else."""
-        names = {f.name for f in fields(cls)}
-        if not isinstance(content, dict) or content.keys() | {"threads"} != names:  # older ones have no threads
+        if not isinstance(content, dict) or content.keys() != {field.name for field in fields(cls)}:
             raise ValueError("its history has missing or unknown entries")
         history = cls(**content)
-        threads = history.threads
-        if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-            raise ValueError(f"threads of its history is {threads!r}, no number of threads")
+        if history.threads is not None and not is_whole_number(history.threads, 1):
+            raise ValueError(f"threads of its history is {history.threads!r}, no number of threads")
         for name in ("recipe", "versions"):
             if not _is_plain_dictionary(content[name]):
                 raise ValueError(f"{name} of its history is {str(content[name])[:80]!r}, no dictionary of plain values")

@@ -78,9 +78,10 @@ class Progress:
         """Print the row of the epoch that has just finished."""
         self.finished = history.num_epochs
         self.note(row(history, self.finished - 1))
-        if not self.slowness_told and is_slow(history.seconds):
+        advice = slowness(history.seconds)
+        if advice and not self.slowness_told:
             self.slowness_told = True  # once is enough: on a shared machine, many epochs may be slow
-            self.note(slowness(history.seconds))
+            self.note(advice)
 
 
 class Silent(nullcontext):
@@ -95,14 +96,11 @@ class Silent(nullcontext):
     def epoch(self, history: History) -> None: ...
 
 
-def is_slow(seconds: list[float]) -> bool:
-    """Tell whether the last epoch took several times as long as the fastest."""
-    return seconds[-1] > SLOW * min(seconds) and seconds[-1] >= SLOW_SECONDS
-
-
 def slowness(seconds: list[float]) -> str:
-    """Return why the last epoch may have taken so long, and what to do."""
+    """Return what to do if the last epoch took several times as long as the fastest, and why it may have; else ""."""
     ratio = seconds[-1] / min(seconds)
+    if ratio <= SLOW or seconds[-1] < SLOW_SECONDS:
+        return ""
     return (
         f"epoch {len(seconds)} took {ratio:.1f} times as long as the fastest: something else may be using "
         "this machine's cores; end it, or stop this run and resume it with one thread"

@@ -4,11 +4,16 @@ import math
 from collections.abc import Sequence
 
 
+def is_whole_number(value: object, least: int, most: int = 2**31 - 1) -> bool:
+    """Tell whether ``value`` is a whole number within these bounds; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
 def check_whole_numbers(settings: object, *names: str, least: int) -> None:
     """Raise ``ValueError`` unless these attributes of ``settings`` are whole numbers of at least ``least``."""
     for name in names:
         value = getattr(settings, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        if not is_whole_number(value, least):
             raise ValueError(f"{name} is {value!r}: give a whole number, at least {least}")
 
 

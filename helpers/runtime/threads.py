@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from helpers.runtime.settings import is_whole_number
+
 SHORT_STEPS = 500  # a run of fewer steps is over before a trial would have paid for itself
 TRIAL_SECONDS = 0.8  # for all numbers of threads together; a step under way at the end is finished
 WORTHWHILE = 0.9  # the smallest speed-up worth more threads: a step has to take less than this share of the time
@@ -76,35 +78,35 @@ def milliseconds(step: Callable[[], object], numbers: list[int]) -> dict[int, fl
     return means
 
 
-def choose_threads(step: Callable[[], object], num_steps: int) -> tuple[int, str]:
-    """Return how many threads a run of ``num_steps`` steps like ``step`` should take, and the reason in a few words.
+def choose_threads(step: Callable[[], object], num_steps: int, say: Callable[[str], None]) -> int:
+    """Return how many threads a run of ``num_steps`` steps like ``step`` should take, and ``say`` it with the reason.
 
     ``step`` is called for about a second and must not affect the run; the random state is restored afterwards. Tried
     are all cores, half of them, a quarter and so on, down to one. Of two numbers that are about equally fast, the
     smaller one is chosen.
     """
     most = min(available_cores(), torch.get_num_threads())  # the latter respects OMP_NUM_THREADS
+    best = 1
     if most == 1:
-        return 1, "this process may use no more"
-    if num_steps < SHORT_STEPS:
-        return 1, "the run is too short for a trial"
-    numbers = sorted({most // 2**halvings for halvings in range(most.bit_length())})
-    with torch.random.fork_rng(devices=[]):
-        means = milliseconds(step, numbers)
-    best = numbers[0]
-    for number in means:
-        if means[number] < WORTHWHILE * means[best]:
-            best = number
-    tried = ", ".join(f"{number}: {mean:.1f}" for number, mean in means.items())
-    return best, f"of {most}; milliseconds a step just now with {tried}"
+        reason = "this process may use no more"
+    elif num_steps < SHORT_STEPS:
+        reason = "the run is too short for a trial"
+    else:
+        with torch.random.fork_rng(devices=[]):
+            means = milliseconds(step, sorted({most // 2**halvings for halvings in range(most.bit_length())}))
+        for number in means:
+            if means[number] < WORTHWHILE * means[best]:
+                best = number
+        tried = ", ".join(f"{number}: {mean:.1f}" for number, mean in means.items())
+        reason = f"of {most}; milliseconds a step just now with {tried}"
+    say(f"CPU threads: {best} ({reason})")
+    return best
 
 
 def check_threads(threads: int | None) -> int | None:
     """Return ``threads``. Raises ``ValueError`` unless it is None or from 1 to the number of this machine's cores."""
     cores = os.cpu_count() or 1
-    if threads is None:
-        return None
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= cores:
+    if threads is not None and not is_whole_number(threads, 1, cores):
         raise ValueError(f"threads is {threads!r}: give a whole number from 1 to {cores}, this machine's cores")
     return threads
 
