@@ -154,10 +154,9 @@ def batch_norm_at_work(layer: Layer, train: Split) -> str:
     result = check_batch_norm(layer)
     if not result.passed:
         return f"The epoch waits for a layer that is right. {result}"
-    rows = []
-    for norm in (nn.BatchNorm2d, layer):
-        network, held_out = one_epoch(partial(Net, norm=norm), train)
-        rows.append([name_of(norm), "updated", f"≈ {evaluate(network, held_out)[1]:.2%}"])
+    rows = [["BatchNorm2d", "updated", f"≈ {accuracy_of_the_assignments(train):.2%}"]]
+    network, held_out = one_epoch(partial(Net, norm=layer), train)
+    rows.append([name_of(layer), "updated", f"≈ {evaluate(network, held_out)[1]:.2%}"])
     for module in network.modules():
         if hasattr(module, "running_mean"):
             nn.init.zeros_(module.running_mean)
