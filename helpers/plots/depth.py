@@ -24,8 +24,7 @@ def plot_depth(outputs: Mapping[str, Outputs], updates: Mapping[str, Mapping[str
     for style, (name, maps) in zip(STYLES, outputs.items(), strict=False):
         spreads = [output.std(dim=0).mean().item() for output in maps.values()]
         left.semilogy(maps.keys(), spreads, label=name, **style)
-    for style, (name, sizes) in zip(STYLES, updates.items(), strict=False):
-        right.semilogy(sizes.keys(), sizes.values(), label=name, **style)
+        right.semilogy(updates[name].keys(), updates[name].values(), **style)
     right.axhline(GOOD_UPDATE, color="k", linestyle="--", linewidth=1)
     left.set_title("How much outputs differ from image to image")
     left.set_ylabel("standard deviation")
