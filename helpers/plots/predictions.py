@@ -47,7 +47,6 @@ def plot_predictions(
 
 def as_text(name: str, longest: int = 40) -> str:
     """Return a file's ``name`` with ? for what cannot be printed, and without its middle if it is too long."""
-    name = name.encode("utf-8", "replace").decode("utf-8")
     name = "".join(character if character.isprintable() else "?" for character in name)
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
