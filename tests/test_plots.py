@@ -19,6 +19,7 @@ from torch import nn
 from conftest import Splits
 from helpers import plots
 from helpers.model import Net
+from helpers.plots.figure import TEST_COLOUR, new_figure
 from helpers.receptive_field import layer_table, slide, stages
 from helpers.recipe import RECIPES
 from helpers.results import interval
@@ -203,7 +204,7 @@ def test_depth_shows_how_outputs_differ_from_image_to_image_and_how_far_a_step_g
 
 def test_each_norm_marks_what_shares_a_mean() -> None:
     """Of four images with five channels: one channel of all, one image, one channel of one image, two channels."""
-    orange = to_rgba(plots.TEST_COLOUR)
+    orange = to_rgba(TEST_COLOUR)
     marked = [sum(patch.get_facecolor() == orange for patch in axes.patches) for axes in plots.plot_averaged().axes]
     assert marked == [4, 5, 1, 2]
     assert {len(axes.patches) for axes in plots.plot_averaged().axes} == {4 * 5}
@@ -258,7 +259,7 @@ def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possi
 
 
 def test_a_notebook_gets_a_small_picture_of_a_figure() -> None:
-    figure = plots.new_figure(3, 2)
+    figure = new_figure(3, 2)
     figure.subplots().plot([0, 1])
     figure._repr_mimebundle_()  # the layout settles when a figure is drawn for the first time
     picture = Image.open(io.BytesIO(base64.b64decode(figure._repr_mimebundle_()["image/png"])))

@@ -26,10 +26,8 @@ def plot_depth(outputs: Mapping[str, Outputs], updates: Mapping[str, Mapping[str
         left.semilogy(maps.keys(), spreads, label=name, **style)
         right.semilogy(updates[name].keys(), updates[name].values(), **style)
     right.axhline(GOOD_UPDATE, color="k", linestyle="--", linewidth=1)
-    left.set_title("How much outputs differ from image to image")
-    left.set_ylabel("standard deviation")
-    right.set_title("How far a step moves the weights")
-    right.set_ylabel("size of update / size of weights")
+    left.set(title="How much outputs differ from image to image", ylabel="standard deviation")
+    right.set(title="How far a step moves the weights", ylabel="size of update / size of weights")
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=60)
         axes.grid(alpha=0.3)

@@ -22,11 +22,9 @@ def plot_confusion(matrix: Tensor) -> Figure:
     for (label, prediction), count in np.ndenumerate(matrix.numpy()):
         dark = errors[label, prediction] > errors.max() / 2
         axes.text(prediction, label, count or "", ha="center", va="center", color="w" if dark else "k", fontsize=8)
-    axes.set_xticks(range(NUM_CLASSES))
+    axes.set(xlabel="predicted digit", ylabel="label (right)", xticks=range(NUM_CLASSES))
     shares = (matrix.diagonal() / matrix.sum(dim=1)).tolist()
     axes.set_yticks(range(NUM_CLASSES), [f"{label} ({share:.1%})" for label, share in enumerate(shares)])
-    axes.set_xlabel("predicted digit")
-    axes.set_ylabel("label (right)")
     figure.colorbar(picture, label="errors (images)")
     return figure
 

@@ -41,5 +41,4 @@ def show_image(axes: Axes, image: Tensor, title: str = "", **scale: float) -> No
     """Draw one image ``(H, W)`` in grey, without ticks; ``vmin`` and ``vmax`` are its own unless they are given."""
     axes.imshow(image.numpy(), cmap="gray", interpolation="nearest", **scale)
     axes.set_title(title, fontsize=9)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])

@@ -38,8 +38,7 @@ def plot_predictions(
             show_image(axes, shown[i], title if i == 0 else "")
         row[0].set_xlabel(as_text(name), fontsize=8, loc="left", parse_math=False)
         row[-1].bar(range(NUM_CLASSES), shares.numpy(), color=TEST_COLOUR)
-        row[-1].set_ylim(0, 1)
-        row[-1].set_yticks([])
+        row[-1].set(ylim=(0, 1), yticks=[])
         row[-1].set_xticks(range(NUM_CLASSES), range(NUM_CLASSES), fontsize=7)
     grid[0, -1].set_title("probability of each digit (axis from 0 to 1)", fontsize=9)
     return figure

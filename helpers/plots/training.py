@@ -23,11 +23,9 @@ def plot_history(history: History) -> Figure:
         axes.plot(range(1, len(values) + 1), values, color=colour, marker="o", markersize=3)
         _count_epochs(axes)
         if "loss" in title:
-            axes.set_title(f"{title}: {values[-1]:.4f} at the end")
-            axes.set_ylabel("loss (nats per image)")
+            axes.set(title=f"{title}: {values[-1]:.4f} at the end", ylabel="loss (nats per image)")
         else:
-            axes.set_title(f"{title}: {values[-1]:.2%} at the end")
-            axes.set_ylabel("accuracy (% of images)")
+            axes.set(title=f"{title}: {values[-1]:.2%} at the end", ylabel="accuracy (% of images)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
             axes.set_ylim(top=min(1, axes.get_ylim()[1]))
     return figure
