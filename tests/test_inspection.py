@@ -69,6 +69,18 @@ def test_effective_field_of_a_linear_network_is_its_kernel_at_the_units_row_and_
     torch.testing.assert_close(field, expected)
 
 
+class Absolute(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs()
+
+
+def test_influences_of_opposite_sign_do_not_cancel_each_other() -> None:
+    split = blank(2, 3, 3)
+    split.images[1] = 255  # above the mean, where the other image is below
+    field = effective_receptive_field(nn.Sequential(Absolute()), Batches(split), "0", unit=(1, 1))
+    assert field[1, 1] == field.sum() == 1
+
+
 def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None:
     net = Net().train()
     with left_as_it_was(net):
