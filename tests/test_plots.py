@@ -166,7 +166,7 @@ def test_predictions_are_bars_beside_what_was_seen(small_mnist: Splits) -> None:
     images = small_mnist[1].images[:2]
     photographs, inks = torch.rand(2, 40, 30, 3), torch.rand(2, 40, 30)
     probabilities = torch.rand(2, 10).softmax(dim=1)
-    names = ["one.png", f"{'long' * 20}$x_2$.png"]
+    names = ["one\n\udcff.png", f"{'long' * 20}$x_2$.png"]
     for seen in ([], [photographs, inks]):
         figure = plots.plot_predictions(images, probabilities.log(), names, *seen)
         num_columns = 2 + len(seen)
@@ -180,7 +180,7 @@ def test_predictions_are_bars_beside_what_was_seen(small_mnist: Splits) -> None:
             assert columns[-1].get_ylim() == (0, 1)
         titles = [*["picture", "ink"][: len(seen)], "network's input", "probability of each digit (axis from 0 to 1)"]
         assert [axes.get_title() for axes in figure.axes] == titles + [""] * num_columns
-        assert figure.axes[0].get_xlabel() == "one.png"
+        assert figure.axes[0].get_xlabel() == "one??.png"
         assert figure.axes[num_columns].get_xlabel() == f"{'long' * 4}lon…{'ng' + 'long' * 2}$x_2$.png"
 
 
