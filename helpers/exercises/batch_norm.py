@@ -10,16 +10,7 @@ from torch import Tensor, nn
 from torch.nn import BatchNorm2d  # imported directly: a reader may have replaced nn.BatchNorm2d
 from torch.overrides import TorchFunctionMode
 
-from helpers.exercises.mistakes import (
-    KEEP,
-    Mistakes,
-    mean_and_var,
-    wrong_gradients,
-    wrong_in_eval_mode,
-    wrong_normalisations,
-    wrong_scales_and_shifts,
-    wrong_updates,
-)
+from helpers.exercises import mistakes
 from helpers.exercises.result import (
     NotYet,
     Result,
@@ -111,9 +102,9 @@ def _largest(numbers: Tensor) -> Tensor:
     return numbers.detach().abs().transpose(0, 1).flatten(1).amax(1)
 
 
-def _known(mistakes: Mistakes, found: Tensor) -> str | None:
+def _known(known: mistakes.Mistakes, found: Tensor) -> str | None:
     """Return what to say about the first mistake that leads to ``found``, None if none does."""
-    return next((mistake for mistake, output in mistakes if _same(found, output)), None)
+    return next((mistake for mistake, output in known if _same(found, output)), None)
 
 
 def _run(norm: nn.Module, x: Tensor) -> Tensor:
@@ -189,9 +180,9 @@ def _check_normalisation(norm: nn.Module) -> None:
     found, expected = _run(norm.train(), x.clone()), BatchNorm2d(NUM_CHANNELS)(x)
     if _same(found, expected):
         return
-    if mistake := _known(wrong_normalisations(x), found):
+    if mistake := _known(mistakes.wrong_normalisations(x), found):
         raise NotYet(f"in train mode {mistake}.")
-    (mean, var), (true_mean, true_var) = mean_and_var(found.detach()), mean_and_var(expected)
+    (mean, var), (true_mean, true_var) = mistakes.mean_and_var(found.detach()), mistakes.mean_and_var(expected)
     _compare("mean", "look at what you subtract", mean, true_mean)
     _compare("standard deviation", "look at what you divide by", var.sqrt(), true_var.sqrt())
     raise NotYet(
@@ -219,9 +210,9 @@ def _check_scale_and_shift(norm: nn.Module) -> None:
     found, expected = _run(norm.train(), x.clone()), theirs(y)
     if not _same(found, expected):
         normalised = BatchNorm2d(NUM_CHANNELS)(y)
-        if mistake := _known(wrong_scales_and_shifts(normalised, WEIGHT, BIAS), found):
+        if mistake := _known(mistakes.wrong_scales_and_shifts(normalised, WEIGHT, BIAS), found):
             raise NotYet(f"in train mode {mistake}.")
-        mean, var = mean_and_var(found)
+        mean, var = mistakes.mean_and_var(found)
         raise NotYet(
             f"in train mode, with weight {_listed(WEIGHT)} and bias {_listed(BIAS)}, the channels come out with the "
             f"means {_listed(mean)} and the standard deviations {_listed(var.sqrt())}: multiply by weight, then add "
@@ -242,7 +233,7 @@ def _check_scale_and_shift(norm: nn.Module) -> None:
         raise NotYet("no gradient reaches the input: compute the output from x without .data, detach and numpy.")
     if not _same(x.grad, y.grad):
         remedy = "detach nothing that is computed from x, and compute it outside of no_grad"
-        mistake = _known(wrong_gradients(x, WEIGHT, factors), x.grad)
+        mistake = _known(mistakes.wrong_gradients(x, WEIGHT, factors), x.grad)
         raise NotYet(f"the gradient of the input differs: {mistake or remedy}.")
 
 
@@ -267,14 +258,14 @@ def _check_updates(norm: nn.Module) -> None:
             found[name][i], true[name][i] = stored.flatten(), getattr(theirs, name)
     for name in STORED:
         if not _same(found[name], true[name]):
-            mistake = _known(wrong_updates(name, START[name], batches), found[name])
+            mistake = _known(mistakes.wrong_updates(name, START[name], batches), found[name])
             raise NotYet(f"in train mode {name} {mistake or _unlike(found[name], true[name])}.")
 
 
 def _unlike(found: Tensor, true: Tensor) -> str:
     """Say after which of two batches what is stored is wrong."""
     wrong, ordinal = (1, "second") if _same(found[:1], true[:1]) else (0, "first")
-    return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {KEEP}"
+    return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {mistakes.KEEP}"
 
 
 # --- Eval mode ----------------------------------------------------------------------------------------------------
@@ -292,8 +283,8 @@ def _check_eval_mode(norm: nn.Module) -> None:
             if not torch.equal(getattr(norm, name).flatten(), getattr(theirs, name)):
                 raise NotYet(f"in eval mode {name} changes: update it only where self.training is True.")
         if not _same(found, expected):
-            mistakes = wrong_in_eval_mode(batch, STORED["running_mean"], STORED["running_var"], WEIGHT, BIAS)
-            raise NotYet(f"in eval mode {_known(mistakes, found) or _example(found, expected, batch)}.")
+            known = mistakes.wrong_in_eval_mode(batch, STORED["running_mean"], STORED["running_var"], WEIGHT, BIAS)
+            raise NotYet(f"in eval mode {_known(known, found) or _example(found, expected, batch)}.")
 
 
 def _example(found: Tensor, expected: Tensor, x: Tensor) -> str:

@@ -8,16 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from helpers.data import Split
-from helpers.exercises.result import (
-    NotYet,
-    Result,
-    call,
-    check_given,
-    described,
-    ends_with_not_yet,
-    gives,
-    right,
-)
+from helpers.exercises.result import NotYet, Result, call, check_given, described, ends_with_not_yet, gives, right
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.training import fit
 
