@@ -83,7 +83,8 @@ def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str
     """
     if not 1 <= num_steps <= len(batches):
         raise ValueError(f"num_steps is {num_steps}: give 1 to {len(batches)}, the batches of an epoch")
-    layers = {name.split(".")[0]: module for name, module in trainer.model.named_modules() if _has_filters(module)}
+    modules = trainer.model.named_modules()
+    layers = {name.split(".")[0]: module for name, module in modules if isinstance(module, nn.Conv2d | nn.Linear)}
     totals = dict.fromkeys(layers, 0.0)
     trainer.model.train()
     for _, (images, labels) in zip(range(num_steps), batches, strict=False):
@@ -92,10 +93,6 @@ def update_sizes(trainer: Trainer, batches: Batches, num_steps: int) -> dict[str
         for name, weight in before.items():
             totals[name] += ((layers[name].weight.detach() - weight).norm() / weight.norm()).item()
     return {name: total / num_steps for name, total in totals.items()}
-
-
-def _has_filters(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear)
 
 
 def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> float:

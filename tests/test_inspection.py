@@ -1,5 +1,7 @@
 import copy
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -7,19 +9,8 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from conftest import Splits, head
+from helpers import inspection
 from helpers.data import Batches, Split
-from helpers.inspection import (
-    accuracy_without_eval,
-    answers_in_batches,
-    confident_mistakes,
-    confusion_matrix,
-    distortions,
-    effective_receptive_field,
-    layer_input,
-    layer_outputs,
-    strongest_patches,
-    update_sizes,
-)
 from helpers.model import Net
 from helpers.receptive_field import layer_table
 from helpers.recipe import Recipe
@@ -33,43 +24,56 @@ def test_confusion_matrix_and_mistakes_by_hand() -> None:
     for image, (digit, probability) in enumerate([(1, 0.9), (2, 0.6), (2, 0.8), (7, 0.5)]):
         probabilities[image, digit] = probability
     labels = torch.tensor([1, 3, 4, 7])
-    matrix = confusion_matrix(probabilities.log(), labels)
+    matrix = inspection.confusion_matrix(probabilities.log(), labels)
     assert matrix.sum() == 4
     assert {(i, j) for i, j in matrix.nonzero().tolist()} == {(1, 1), (3, 2), (4, 2), (7, 7)}
-    assert confident_mistakes(probabilities.log(), labels, 5).tolist() == [2, 1]
-    assert confident_mistakes(probabilities.log(), labels, 1).tolist() == [2]
+    assert inspection.confident_mistakes(probabilities.log(), labels, 5).tolist() == [2, 1]
+    assert inspection.confident_mistakes(probabilities.log(), labels, 1).tolist() == [2]
 
 
-def test_effective_field_of_a_linear_network_is_its_kernel() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 1, 3, bias=False))
-    images = torch.randint(0, 256, (6, 9, 9), dtype=torch.uint8)
-    batches = Batches(Split(images, torch.zeros(6, dtype=torch.int64)), 4)
-    field = effective_receptive_field(model, batches, "1", unit=(2, 2))
-    first, second = (layer.weight[0, 0] for layer in model)
-    expected = nn.functional.conv2d(second[None, None], first[None, None].flip(2, 3), padding=2)[0, 0]
-    torch.testing.assert_close(field[2:7, 2:7], expected.abs().detach())
-    assert field.sum() == pytest.approx(expected.abs().sum().item(), rel=1e-5)
+def blank(*shape: int, value: int = 0) -> Split:
+    """Return images ``(N, H, W)`` of one value, labelled 0."""
+    return Split(torch.full(shape, value, dtype=torch.uint8), torch.zeros(shape[0], dtype=torch.int64))
 
 
-def test_effective_field_is_that_of_the_unit_in_its_row_and_column() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, (3, 2), bias=False))
-    images = torch.randint(0, 256, (3, 8, 11), dtype=torch.uint8)
-    batches = Batches(Split(images, torch.zeros(3, dtype=torch.int64)), 2)
-    field = effective_receptive_field(model, batches, "0", unit=(1, 7))
+@contextmanager
+def left_as_it_was(net: nn.Module) -> Iterator[None]:
+    """Check that the block changes neither the network, its modes, its gradients and its hooks nor the random state."""
+    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    modes = [module.training for module in net.modules()]
+    yield
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert [module.training for module in net.modules()] == modes
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_effective_field_of_a_linear_network_is_its_kernel_at_the_units_row_and_column() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False), nn.Conv2d(1, 2, (3, 2), bias=False))
+    field = inspection.effective_receptive_field(model, Batches(blank(3, 8, 11), 2), "1", unit=(1, 6))
+    first, second = model[0].weight, model[1].weight.sum(dim=0, keepdim=True)  # of all channels
     expected = torch.zeros(8, 11)
-    expected[1:4, 7:9] = model[0].weight[:, 0].sum(dim=0).abs().detach()
+    expected[1:6, 6:10] = nn.functional.conv2d(second, first.flip(2, 3), padding=2)[0, 0].abs().detach()
     torch.testing.assert_close(field, expected)
+
+
+class Absolute(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.abs()
+
+
+def test_influences_of_opposite_sign_do_not_cancel_each_other() -> None:
+    split = blank(2, 3, 3)
+    split.images[1] = 255  # above the mean, where the other image is below
+    field = inspection.effective_receptive_field(nn.Sequential(Absolute()), Batches(split), "0", unit=(1, 1))
+    assert field[1, 1] == field.sum() == 1
 
 
 def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None:
     net = Net().train()
-    before = copy.deepcopy(net.state_dict())
-    field = effective_receptive_field(net, Batches(head(small_mnist[1], 20), 10), "conv7", unit=(3, 3))
-    assert field.shape == (28, 28)
-    assert net.training
-    assert not any(module._forward_hooks for module in net.modules())
-    assert all(parameter.grad is None for parameter in net.parameters())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    with left_as_it_was(net):
+        inspection.effective_receptive_field(net, Batches(head(small_mnist[1], 20), 10), "conv7", unit=(3, 3))
 
 
 def test_after_an_error_each_layer_is_in_its_own_mode(small_mnist: Splits) -> None:
@@ -79,7 +83,7 @@ def test_after_an_error_each_layer_is_in_its_own_mode(small_mnist: Splits) -> No
     predict(net, batches)
     assert [module.training for module in net.modules()] == modes
     hook = net.fc.register_forward_hook(lambda *_: 1 / 0)
-    for use in (predict, lambda *given: effective_receptive_field(*given, "conv7", unit=(3, 3))):
+    for use in (predict, lambda *given: inspection.effective_receptive_field(*given, "conv7", unit=(3, 3))):
         with pytest.raises(ZeroDivisionError):
             use(net, batches)
         assert [module.training for module in net.modules()] == modes
@@ -89,14 +93,13 @@ def test_after_an_error_each_layer_is_in_its_own_mode(small_mnist: Splits) -> No
 def test_effective_field_of_a_convolution_before_a_relu_in_place_is_the_convolutions() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(inplace=True))
     nn.init.constant_(model[0].bias, -100.0)  # the ReLU's output is always 0
-    batches = Batches(Split(torch.zeros(2, 9, 9, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)))
-    field = effective_receptive_field(model, batches, "0", unit=(2, 2))
+    field = inspection.effective_receptive_field(model, Batches(blank(2, 9, 9)), "0", unit=(2, 2))
     torch.testing.assert_close(field[2:5, 2:5], model[0].weight[0, 0].abs().detach())
 
 
 def test_distortions_keep_labels_and_do_what_they_say(small_mnist: Splits) -> None:
     test = small_mnist[1]
-    changed = distortions(test)
+    changed = inspection.distortions(test)
     for split in changed.values():
         assert split.images.shape == test.images.shape
         assert split.images.dtype == torch.uint8
@@ -110,24 +113,23 @@ def test_distortions_keep_labels_and_do_what_they_say(small_mnist: Splits) -> No
     back = TF.rotate(changed["rotated by 30 degrees"].images[:1], 30.0, TF.InterpolationMode.BILINEAR)
     likeness = nn.functional.cosine_similarity(back.flatten().float(), test.images[0].flatten().float(), dim=0)
     assert likeness > 0.9
-    blank = distortions(Split(torch.full((50, 28, 28), 128, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64)))
-    noisy = blank["noisy (sigma 64 of 255)"].images.float()
+    noisy = inspection.distortions(blank(50, 28, 28, value=128))["noisy (sigma 64 of 255)"].images.float()
     assert noisy.mean().item() == pytest.approx(128, abs=2)
     assert noisy.std().item() == pytest.approx(61.4, abs=1)  # 64, cut off at 0 and 255: two sigmas either way
-    point = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    point[0, 14, 14] = 255
-    blurred = distortions(Split(point, torch.zeros(1, dtype=torch.int64)))["blurred (sigma 1.5 pixels)"].images[0]
+    point = blank(1, 28, 28)
+    point.images[0, 14, 14] = 255
+    blurred = inspection.distortions(point)["blurred (sigma 1.5 pixels)"].images[0]
     for axis in (0, 1):
         profile = blurred.sum(dim=axis) / blurred.sum()
         spread = (profile * (torch.arange(28) - 14) ** 2).sum().sqrt().item()
         assert spread == pytest.approx(1.5, abs=0.2)
-    thick = distortions(Split(point, torch.zeros(1, dtype=torch.int64)))["thicker by a pixel"].images[0]
+    thick = inspection.distortions(point)["thicker by a pixel"].images[0]
     assert thick.nonzero().tolist() == [[14, 14], [14, 15], [15, 14], [15, 15]]
 
 
 def test_distortions_are_the_same_in_every_call(small_mnist: Splits) -> None:
     few = head(small_mnist[1], 5)
-    first, again, other = distortions(few), distortions(few), distortions(few, seed=1)
+    first, again, other = inspection.distortions(few), inspection.distortions(few), inspection.distortions(few, seed=1)
     assert all(torch.equal(first[name].images, again[name].images) for name in first)
     changed = [name for name in first if not torch.equal(first[name].images, other[name].images)]
     assert changed == ["noisy (sigma 64 of 255)"]
@@ -135,12 +137,9 @@ def test_distortions_are_the_same_in_every_call(small_mnist: Splits) -> None:
 
 def test_layer_outputs_are_those_of_the_stages_and_the_model_stays(small_mnist: Splits) -> None:
     net = Net().train()
-    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     images, _ = Batches(small_mnist[0]).load(torch.arange(5))
-    outputs = layer_outputs(net, images)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert not any(module._forward_hooks for module in net.modules())
+    with left_as_it_was(net):
+        outputs = inspection.layer_outputs(net, images)
     assert list(outputs) == ["conv1", "conv2", "pool1", "conv3", "conv4", "conv5", "conv6", "conv7", "fc"]
     x = images
     with torch.no_grad():  # the same random numbers for dropout, as the state was put back
@@ -156,7 +155,7 @@ def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_
     images, labels = next(iter(batches))
     nn.functional.nll_loss(twin(images), labels).backward()
     expected = {name: 0.1 * p.grad.norm().item() / p.norm().item() for name, p in twin.named_parameters() if p.ndim > 1}
-    sizes = update_sizes(Trainer(net, recipe, 1), batches, num_steps=1)
+    sizes = inspection.update_sizes(Trainer(net, recipe, 1), batches, num_steps=1)
     assert list(sizes) == ["conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "conv7", "fc"]
     for name, size in sizes.items():
         weight = "fc.weight" if name == "fc" else f"{name}.0.weight"
@@ -165,28 +164,19 @@ def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_
 
 def test_more_updates_than_batches_are_refused_before_any(small_mnist: Splits) -> None:
     net, batches = Net(), Batches(head(small_mnist[0], 100), 40)
-    before = copy.deepcopy(net.state_dict())
     for num_steps in (0, 4):
-        with pytest.raises(ValueError, match=f"num_steps is {num_steps}: give 1 to 3, the batches of an epoch"):
-            update_sizes(Trainer(net, Recipe(), 3), batches, num_steps)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert len(update_sizes(Trainer(net, Recipe(), 3), batches, num_steps=3)) == 8
-
-
-def test_dropout_without_eval_leaves_the_random_state(small_mnist: Splits) -> None:
-    random = torch.get_rng_state()
-    net = Net(dropout=0.5)
-    torch.set_rng_state(random)
-    assert accuracy_without_eval(net, head(small_mnist[1], 20), 10) <= 1
-    assert torch.equal(torch.get_rng_state(), random)
+        refused = pytest.raises(ValueError, match=f"num_steps is {num_steps}: give 1 to 3, the batches of an epoch")
+        with left_as_it_was(net), refused:
+            inspection.update_sizes(Trainer(net, Recipe(), 3), batches, num_steps)
+    assert len(inspection.update_sizes(Trainer(net, Recipe(), 3), batches, num_steps=3)) == 8
 
 
 def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Splits) -> None:
-    test, net = head(small_mnist[1], 60), Net(dropout=0.0)
-    before = copy.deepcopy(net.eval().state_dict())
-    found = {size: accuracy_without_eval(net, test, size) for size in (2, 60)}
-    assert not net.training
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    test, net = head(small_mnist[1], 60), Net(dropout=0.0).eval()
+    with left_as_it_was(net):
+        found = {size: inspection.accuracy_without_eval(net, test, size) for size in (2, 60)}
+    with left_as_it_was(noisy := Net(dropout=0.5)):
+        inspection.accuracy_without_eval(noisy, test, 20)
     assert evaluate(net, Batches(test, 60)) == evaluate(net, Batches(test, 2))
     twin = copy.deepcopy(net).train()
     images, labels = Batches(test).load(torch.arange(60))
@@ -197,23 +187,24 @@ def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Sp
 
 def test_what_reaches_a_layer_is_what_the_one_before_puts_out(small_mnist: Splits) -> None:
     net = Net().train()
-    before = copy.deepcopy(net.state_dict())
     images, _ = next(iter(Batches(small_mnist[0], 50)))
-    x = layer_input(net, "conv1.2", images)
+    with left_as_it_was(net):
+        x = inspection.layer_input(net, "conv1.2", images)
     torch.testing.assert_close(x, net.conv1[1](net.conv1[0](images)).detach())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def test_an_answer_in_train_mode_varies_with_its_batch_and_less_so_in_larger_ones(mnist: Splits) -> None:
     net = Net()
     load_weights(net, RESULTS / "assignment" / "model.pt")
     index = 8  # a five that is not too clear
-    answers = {size: answers_in_batches(net, mnist[1], index, size, 30) for size in (8, 200)}
+    answers = {size: inspection.answers_in_batches(net, mnist[1], index, size, 30) for size in (8, 200)}
     assert all(0 < answer < 1 for some in answers.values() for answer in some)
     assert len(set(answers[8])) > 20
     assert statistics.stdev(answers[8]) > 2 * statistics.stdev(answers[200]) > 0
-    assert answers[8] == answers_in_batches(net, mnist[1], index, 8, 30)  # dropout is off, the batches are drawn alike
-    alone = answers_in_batches(net, mnist[1], index, 1, 1)[0]
+    assert answers[8] == inspection.answers_in_batches(
+        net, mnist[1], index, 8, 30
+    )  # dropout is off, the batches are drawn alike
+    alone = inspection.answers_in_batches(net, mnist[1], index, 1, 1)[0]
     images, labels = Batches(mnist[1]).load(torch.tensor([index]))
     for module in net.train().modules():
         if isinstance(module, nn.Dropout):
@@ -230,7 +221,7 @@ def test_strongest_patches_are_what_the_strongest_units_see() -> None:
     images[4, 5, 3], images[2, 8, 8], images[1, 2, 7] = 255, 254, 0
     split = Split(images, torch.zeros(6, dtype=torch.int64))
     row = layer_table(model, input_size=(1, 10, 10))[1]
-    bright, dark = strongest_patches(model, split, row, number=2)
+    bright, dark = inspection.strongest_patches(model, split, row, number=2)
     # The pooling's unit (2, 1) sees rows 4 to 7 and columns 2 to 5.
     assert torch.equal(bright[0], images[4, 4:8, 2:6])
     assert torch.equal(bright[1], images[2, 6:10, 6:10])

@@ -1,7 +1,7 @@
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -12,13 +12,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image, ImageChops, ImageStat
 from torch import nn
 
 from conftest import Splits
 from helpers import plots
-from helpers.data import Split
 from helpers.model import Net
+from helpers.plots.figure import TEST_COLOUR, new_figure
 from helpers.receptive_field import layer_table, slide, stages
 from helpers.recipe import RECIPES
 from helpers.results import interval
@@ -29,14 +30,31 @@ from helpers.training import Trainer
 HISTORY = History({}, "cpu", {}, [0.5, 0.1], [0.80, 0.97], [0.2, 0.05], [0.95, 0.9912], [1.0, 2.0])
 
 
+def image_of(axes: Axes) -> torch.Tensor:
+    return torch.tensor(axes.images[0].get_array())
+
+
+def pictures(figure: Figure) -> list[torch.Tensor]:
+    return [image_of(axes) for axes in figure.axes if axes.images]
+
+
+def words(artists: Iterable[Text]) -> list[str]:
+    return [artist.get_text() for artist in artists]
+
+
+def heights(axes: Axes) -> list[list[float]]:
+    """Return the y values of each line."""
+    return [list(line.get_ydata()) for line in axes.lines]
+
+
 def test_the_four_panels_are_in_their_places_and_show_the_history() -> None:
     figure = plots.plot_history(HISTORY)
     panels = figure.axes
-    assert [axes.get_title().split(":")[0] for axes in panels] == [
-        "Train loss",
-        "Test loss",
-        "Train accuracy",
-        "Test accuracy",
+    assert [axes.get_title() for axes in panels] == [
+        "Train loss: 0.1000 at the end",
+        "Test loss: 0.0500 at the end",
+        "Train accuracy: 97.00% at the end",
+        "Test accuracy: 99.12% at the end",
     ]
     curves = (HISTORY.train_loss, HISTORY.test_loss, HISTORY.train_accuracy, HISTORY.test_accuracy)
     for axes, curve in zip(panels, curves, strict=True):
@@ -44,12 +62,6 @@ def test_the_four_panels_are_in_their_places_and_show_the_history() -> None:
         assert list(line.get_xdata()) == [1, 2]
         assert list(line.get_ydata()) == curve
         assert axes.get_xlabel() == "epoch"
-    assert [axes.get_title().split(": ")[1] for axes in panels] == [
-        "0.1000 at the end",
-        "0.0500 at the end",
-        "97.00% at the end",
-        "99.12% at the end",
-    ]
     assert [axes.get_ylabel() for axes in panels] == ["loss (nats per image)"] * 2 + ["accuracy (% of images)"] * 2
     assert [axes.yaxis.get_major_formatter()(0.975) for axes in panels[2:]] == ["97.5%"] * 2
     train, test, *_ = colours = [axes.lines[0].get_color() for axes in panels]
@@ -69,7 +81,6 @@ def test_a_run_of_one_epoch_has_one_tick_and_no_accuracy_above_all() -> None:
 def test_boxes_on_the_digit_grow_from_3_to_28(small_mnist: Splits) -> None:
     figure = plots.plot_receptive_fields(stages(layer_table(Net())), small_mnist[1].images[0])
     assert [axes.patches[0].get_width() for axes in figure.axes] == [3, 5, 6, 6, 10, 14, 14, 18, 28]
-
     assert [axes.get_title() for axes in figure.axes[::3]] == ["conv1: 3×3", "conv3: 6×6", "conv6: 14×14"]
 
 
@@ -87,27 +98,12 @@ def test_the_box_frames_the_pixels_that_the_central_unit_sees() -> None:
     for figure in (plots.plot_receptive_fields([stage], image), plots.plot_effective_field(image, stage)):
         axes = figure.axes[0]
         assert corners(axes) == (4.5, 9.5, 3.5, 6.5)  # columns 5 to 9
-        assert axes.images[0].get_array().shape == (10, 14)
+        torch.testing.assert_close(image_of(axes) / image_of(axes).max(), image / image.max())
     assert plots.plot_receptive_fields([stage], image).axes[0].get_title() == "0: 3×5"
-
-
-def test_the_effective_field_says_what_its_colours_and_axes_are() -> None:
-    stage = stages(layer_table(Net()))[-2]
-    gradient = torch.rand(28, 28) * 7
-    axes, colours = plots.plot_effective_field(gradient, stage).axes
-    shown = torch.tensor(axes.images[0].get_array())
-    torch.testing.assert_close(shown, gradient / gradient.max())
-    assert axes.get_title() == "conv7: theory (box) and influence (colour)"
+    axes, colours = figure.axes
+    assert image_of(axes).max() == 1  # of the effective field
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("column (pixels)", "row (pixels)")
-    assert colours.get_ylabel() == "mean |gradient| (largest = 1)"
-
-
-def image_of(axes: Axes) -> torch.Tensor:
-    return torch.tensor(axes.images[0].get_array())
-
-
-def pictures(figure: Figure) -> list[torch.Tensor]:
-    return [image_of(axes) for axes in figure.axes if axes.images]
+    assert "gradient" in colours.get_ylabel() and "0" in axes.get_title()
 
 
 def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> None:
@@ -125,13 +121,13 @@ def test_augmentation_shows_the_original_beside_draws(small_mnist: Splits) -> No
 
 def test_digits_are_in_the_row_of_their_class(small_mnist: Splits) -> None:
     (axes,) = plots.plot_digits(small_mnist[0], 4).axes
-    grid = torch.tensor(axes.images[0].get_array())
+    grid = image_of(axes)
     assert grid.shape == (10 * 28, 4 * 28)
     for label in range(10):
         of_class = small_mnist[0].images[small_mnist[0].labels == label][:4]
         shown = grid[28 * label : 28 * (label + 1)].split(28, dim=1)
         assert all(map(torch.equal, shown, of_class))
-    assert [text.get_text() for text in axes.get_yticklabels()] == [str(label) for label in range(10)]
+    assert words(axes.get_yticklabels()) == [str(label) for label in range(10)]
     assert list(axes.get_yticks()) == [28 * label + 14 for label in range(10)]
     assert axes.get_ylabel() == "label"
     assert axes.get_position().bounds == pytest.approx((0, 0, 1, 1))
@@ -144,10 +140,10 @@ def test_the_confusion_matrix_has_labels_down_and_predictions_across() -> None:
     axes, colours = plots.plot_confusion(matrix).axes
     texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts if text.get_text()}
     assert texts == {(i, i): ("90", "k") for i in range(10)} | {(7, 2): ("9", "w"), (5, 3): ("4", "k")}
-    errors = torch.tensor(axes.images[0].get_array())
+    errors = image_of(axes)
     assert errors.nonzero().tolist() == [[2, 7], [3, 5]] and errors[2, 7] == 9
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted digit", "label (right)")
-    assert [text.get_text() for text in axes.get_yticklabels()][1:4] == ["1 (100.0%)", "2 (90.9%)", "3 (95.7%)"]
+    assert words(axes.get_yticklabels())[1:4] == ["1 (100.0%)", "2 (90.9%)", "3 (95.7%)"]
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == list(range(10))
     assert colours.get_ylabel() == "errors (images)"
 
@@ -162,38 +158,34 @@ def test_mistakes_say_label_prediction_and_probability(small_mnist: Splits) -> N
     assert titles[:3] == [f"label {split.labels[i]}\nsays 6 (70%)" for i in (3, 1, 2)]
     assert titles[7:] == [""] * 5 and len(pictures(figure)) == 7
     assert not any(axes.axison for axes in figure.axes)  # nor where there is no picture
+    figure = plots.plot_mistakes(split, probabilities.log(), torch.tensor([], dtype=torch.int64))
+    assert pictures(figure) == []
 
 
 def test_predictions_are_bars_beside_what_was_seen(small_mnist: Splits) -> None:
     images = small_mnist[1].images[:2]
     photographs, inks = torch.rand(2, 40, 30, 3), torch.rand(2, 40, 30)
     probabilities = torch.rand(2, 10).softmax(dim=1)
-    names = ["one.png", f"{'long' * 20}$x_2$.png"]
+    names = ["one\n\udcff.png", f"{'long' * 20}$x_2$.png"]
     for seen in ([], [photographs, inks]):
         figure = plots.plot_predictions(images, probabilities.log(), names, *seen)
         num_columns = 2 + len(seen)
         for i, columns in enumerate((figure.axes[:num_columns], figure.axes[num_columns:])):
             for axes, shown in zip(columns, [*seen, images], strict=False):
-                torch.testing.assert_close(torch.tensor(axes.images[0].get_array()), shown[i])
+                torch.testing.assert_close(image_of(axes), shown[i])
             bars = columns[-1].containers[0]
             assert [bar.get_height() for bar in bars] == pytest.approx(probabilities[i].tolist(), rel=1e-5)
             assert [bar.get_x() + bar.get_width() / 2 for bar in bars] == pytest.approx(range(10))
-            assert [text.get_text() for text in columns[-1].get_xticklabels()] == [str(digit) for digit in range(10)]
+            assert words(columns[-1].get_xticklabels()) == [str(digit) for digit in range(10)]
             assert columns[-1].get_ylim() == (0, 1)
         titles = [*["picture", "ink"][: len(seen)], "network's input", "probability of each digit (axis from 0 to 1)"]
         assert [axes.get_title() for axes in figure.axes] == titles + [""] * num_columns
-        assert figure.axes[0].get_xlabel() == "one.png"
+        assert figure.axes[0].get_xlabel() == "one??.png"
         assert figure.axes[num_columns].get_xlabel() == f"{'long' * 4}lon…{'ng' + 'long' * 2}$x_2$.png"
 
 
-@pytest.mark.parametrize("draw", [
-    lambda split: plots.plot_digits(split, 2),
-    lambda split: plots.plot_confusion(torch.eye(10, dtype=torch.int64) * 9),
-    lambda split: plots.plot_mistakes(split, torch.full((700, 10), 0.1).log(), torch.tensor([3, 1, 2])),
-    lambda split: plots.plot_effective_field(torch.rand(28, 28), stages(layer_table(Net()))[-2]),
-])  # fmt: skip
-def test_every_figure_can_be_saved(draw: Callable[[Split], Figure], small_mnist: Splits, tmp_path: Path) -> None:
-    plots.save_figure(draw(small_mnist[0]), tmp_path / "figure.png")
+def test_a_figure_can_be_saved(tmp_path: Path) -> None:
+    plots.save_figure(plots.plot_history(HISTORY), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -205,14 +197,14 @@ def test_depth_shows_how_outputs_differ_from_image_to_image_and_how_far_a_step_g
     updates = {"with": {"conv1": 2e-3}, "without": {"conv1": 1e-5}}
     figure = plots.plot_depth({"with": outputs, "without": outputs}, updates)
     left, right = figure.axes
-    assert [list(line.get_ydata()) for line in left.lines] == [pytest.approx([2**0.5 / 2, 0])] * 2
-    assert [list(line.get_ydata()) for line in right.lines] == [[2e-3], [1e-5], [1e-3, 1e-3]]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["with", "without"]
+    assert heights(left) == [pytest.approx([2**0.5 / 2, 0])] * 2
+    assert heights(right) == [[2e-3], [1e-5], [1e-3, 1e-3]]
+    assert words(figure.legends[0].get_texts()) == ["with", "without"]
 
 
 def test_each_norm_marks_what_shares_a_mean() -> None:
     """Of four images with five channels: one channel of all, one image, one channel of one image, two channels."""
-    orange = to_rgba(plots.TEST_COLOUR)
+    orange = to_rgba(TEST_COLOUR)
     marked = [sum(patch.get_facecolor() == orange for patch in axes.patches) for axes in plots.plot_averaged().axes]
     assert marked == [4, 5, 1, 2]
     assert {len(axes.patches) for axes in plots.plot_averaged().axes} == {4 * 5}
@@ -243,11 +235,11 @@ def test_scales_shifts_and_answers_are_drawn_as_they_are() -> None:
 
 def test_seeds_have_a_line_each_and_a_run_is_on_one_scale() -> None:
     (axes,) = plots.plot_seeds({"with": [[0.9, 0.95], [0.8, 0.9]], "without": [[0.1, 0.5]]}).axes
-    assert [list(line.get_ydata()) for line in axes.lines] == [[0.9, 0.95], [0.8, 0.9], [0.1, 0.5]]
+    assert heights(axes) == [[0.9, 0.95], [0.8, 0.9], [0.1, 0.5]]
     assert axes.lines[0].get_color() == axes.lines[1].get_color() != axes.lines[2].get_color()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["with, 2 seeds", "without, 1 seeds"]
+    assert words(axes.get_legend().get_texts()) == ["with, 2 seeds", "without, 1 seeds"]
     (axes,) = plots.plot_accuracies(HISTORY, 0.99).axes
-    assert [list(line.get_ydata()) for line in axes.lines] == [HISTORY.train_accuracy, HISTORY.test_accuracy, [0.99]]
+    assert heights(axes) == [HISTORY.train_accuracy, HISTORY.test_accuracy, [0.99]]
     assert list(axes.lines[-1].get_xdata()) == [2]
 
 
@@ -258,8 +250,8 @@ def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possi
     for axes in plots.plot_rates({"with": cells}).axes:
         (container,) = axes.containers
         assert list(container.lines[0].get_ydata()) == [narrow["mean"], wide["mean"], lost["mean"]]
-        heights = [segment[1, 1] - segment[0, 1] for segment in container.lines[2][0].get_segments()]
-        assert heights == pytest.approx([2 * narrow["half_width"], 0, 0])
+        bars = [segment[1, 1] - segment[0, 1] for segment in container.lines[2][0].get_segments()]
+        assert bars == pytest.approx([2 * narrow["half_width"], 0, 0])
         dots = [list(line.get_ydata()) for line in axes.lines if line.get_marker() == "."]
         assert dots == [narrow["seeds"], wide["seeds"], lost["seeds"]]
         assert [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "x"] == [[0.1]]
@@ -267,7 +259,7 @@ def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possi
 
 
 def test_a_notebook_gets_a_small_picture_of_a_figure() -> None:
-    figure = plots.new_figure(3, 2)
+    figure = new_figure(3, 2)
     figure.subplots().plot([0, 1])
     figure._repr_mimebundle_()  # the layout settles when a figure is drawn for the first time
     picture = Image.open(io.BytesIO(base64.b64decode(figure._repr_mimebundle_()["image/png"])))
@@ -282,7 +274,7 @@ def test_journey_shows_filters_with_their_signs_and_maps_in_their_rows() -> None
     filters = torch.tensor([[[[0.5, -1.0]]], [[[-0.25, 0.75]]]])  # two channels, kernel 1x2
     maps = {"first": torch.rand(1, 2, 4, 4), "second": torch.rand(1, 5, 2, 2)}
     axes = plots.plot_journey(filters, torch.zeros(4, 4), maps).axes
-    assert [[text.get_text() for text in each.texts] for each in axes[1:3]] == [["+", "−"], ["−", "+"]]
+    assert [words(each.texts) for each in axes[1:3]] == [["+", "−"], ["−", "+"]]
     assert [each.images[0].get_array().max() for each in axes[4:6]] == [c.max().item() for c in maps["first"][0]]
     assert axes[6].texts[0].get_text() == "second\n5 × 2×2"
     assert all(each.images for each in axes[7:9])
@@ -302,12 +294,6 @@ def test_a_single_channel_a_single_patch_and_a_journey_to_nowhere_are_drawn() ->
         assert len(axes) == sum(map(len, patches)) and all(torch.equal(seen, patch) for seen in map(image_of, axes))
     axes = plots.plot_journey(torch.ones(2, 1, 1, 2), torch.eye(4), {}).axes
     assert [image_of(each).shape for each in axes] == [(4, 4), (1, 2), (1, 2)]
-
-
-def test_no_mistakes_are_an_empty_figure(small_mnist: Splits, tmp_path: Path) -> None:
-    figure = plots.plot_mistakes(small_mnist[1], torch.zeros(300, 10), torch.tensor([], dtype=torch.int64))
-    assert pictures(figure) == []
-    plots.save_figure(figure, tmp_path / "figure.png")
 
 
 def test_tables_are_markdown() -> None:

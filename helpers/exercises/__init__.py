@@ -5,11 +5,9 @@ from helpers.exercises.choice import check_choice
 from helpers.exercises.network import batch_norm_at_work, check_network
 from helpers.exercises.parameters import check_parameter_count
 from helpers.exercises.receptive_fields import LaterPooling, check_receptive_fields
-from helpers.exercises.result import Result
 
 __all__ = [
     "LaterPooling",
-    "Result",
     "batch_norm_at_work",
     "check_batch_norm",
     "check_choice",

@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.exercises.grading import grade
@@ -34,49 +35,48 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         results = {}
         for path in options.notebooks:
-            results[path] = grade(path, options.seconds)
-            print(f"{path}: {total(results[path])}", file=sys.stderr)
+            marks = results[path] = grade(path, options.seconds)
+            print(f"{path}: {total(marks)}", file=sys.stderr)
     except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    numbers = range(1, 1 + len(marks))
     if options.csv:
-        print_csv(results)
+        print_csv(results, numbers)
     else:
-        print_table(results)
+        print_table(results, numbers)
     return 0
 
 
+def points(marks: list[Result]) -> list[int]:
+    return [int(mark.passed) for mark in marks]
+
+
 def total(marks: list[Result]) -> str:
-    return f"{sum(mark.points for mark in marks)} of {sum(mark.maximum for mark in marks)}"
+    return f"{sum(points(marks))} of {len(marks)}"
 
 
-def print_table(results: dict[Path, list[Result]]) -> None:
+def print_table(results: dict[Path, list[Result]], numbers: Iterable[int]) -> None:
     """Print a table with a row for each notebook, and below it the exercises that are not passed, and why."""
-    rows = []
-    for path, marks in results.items():
-        points = [mark.points for mark in marks]
-        rows.append([path, *points, total(marks)])
-    numbers = range(1, 1 + max(len(marks) for marks in results.values()))
+    rows = [[path, *points(marks), total(marks)] for path, marks in results.items()]
     print(markdown_table(["notebook", *numbers, "points"], rows), end="\n\n")
     for path, marks in results.items():
         missing: dict[str, list[str]] = {}
-        for number, mark in enumerate(marks, start=1):
+        for number, mark in zip(numbers, marks, strict=True):
             if not mark.passed:
                 missing.setdefault(mark.sentence, []).append(str(number))
         for sentence, exercises in missing.items():
             print(f"* {path}, {', '.join(exercises)}: {sentence}")
 
 
-def print_csv(results: dict[Path, list[Result]]) -> None:
+def print_csv(results: dict[Path, list[Result]], numbers: Iterable[int]) -> None:
     """Print a row for each notebook: its points, and why an exercise is not passed."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    numbers = range(1, 1 + max(len(marks) for marks in results.values()))
     titles = [f"exercise {number}" for number in numbers]
     writer.writerow(["notebook", *titles, "points", *(f"{title}, remark" for title in titles)])
     for path, marks in results.items():
-        points = [mark.points for mark in marks]
         remarks = ["" if mark.passed else mark.sentence for mark in marks]
-        writer.writerow([path, *points, sum(points), *remarks])
+        writer.writerow([path, *points(marks), sum(points(marks)), *remarks])
 
 
 if __name__ == "__main__":

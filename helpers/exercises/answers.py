@@ -2,14 +2,16 @@
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+import symtable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-EXERCISES_BEGIN = re.compile(r"^#+ (\d+\. )?Exercises?\b", re.MULTILINE)  # a heading
+EXERCISES_BEGIN = re.compile(r"^#+ (\d+\. )?Exercises?\b|exercises\.check_", re.MULTILINE)  # a heading or a check
 CHECK = re.compile(r"^print\((exercises\.check_\w+\((\w+).*\))\)$")  # the last line of an exercise's cell
 
 
@@ -31,29 +33,17 @@ class Cell:
     is_lost: bool = False  # running it ends the kernel, or takes too long
 
     def may_define(self, name: str) -> bool:
+        """Tell whether the cell defines, assigns or imports ``name``, other than within its functions and classes."""
         try:
-            tree = parse(self.source)
+            symbols = symtable.symtable(without_magics(self.source), "cell", "exec").get_symbols()
         except SyntaxError:
             return name in self.source
-        return name in set(names_bound(tree))
+        return any(symbol.get_name() == name and symbol.is_local() for symbol in symbols)
 
 
-def parse(source: str) -> ast.Module:
-    """Return the syntax tree of a cell, magics and all."""
-    return ast.parse(TransformerManager().transform_cell(source))
-
-
-def names_bound(node: ast.AST) -> Iterator[str]:
-    """Yield the names that a cell defines, assigns or imports, but not those within its functions and classes."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield child.name
-        elif isinstance(child, ast.alias):
-            yield child.asname or child.name
-        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
-            yield child.id
-        else:
-            yield from names_bound(child)
+def without_magics(source: str) -> str:
+    """Return a cell as plain Python, with calls where it has magics."""
+    return TransformerManager().transform_cell(source)
 
 
 def exercises_of(notebook: NotebookNode) -> list[Exercise]:
@@ -75,12 +65,9 @@ def written_in(notebook: NotebookNode, handed_out: NotebookNode, exercises: Sequ
     """
     known = {cell.source.strip() for cell in handed_out.cells if cell.cell_type == "code"}
     calls = {f"print({exercise.call})" for exercise in exercises}
-    cells, has_begun = [], False
-    for cell in notebook.cells:
-        is_code = cell.cell_type == "code"
-        begins = "exercises.check_" in cell.source if is_code else EXERCISES_BEGIN.search(cell.source) is not None
-        has_begun = has_begun or begins
-        if has_begun and is_code and cell.source.strip() not in known:
+    cells = []
+    for cell in dropwhile(lambda cell: not EXERCISES_BEGIN.search(cell.source), notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip() not in known:
             kept = [line for line in cell.source.splitlines() if line.strip() not in calls]
             cells.append(Cell("\n".join(kept)))
     return cells
@@ -92,6 +79,6 @@ def imports_in(notebook: NotebookNode) -> list[str]:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             with suppress(SyntaxError):  # a student's cell may be anything
-                nodes = parse(cell.source).body
+                nodes = ast.parse(without_magics(cell.source)).body
                 statements += [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     return statements

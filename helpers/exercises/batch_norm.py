@@ -1,6 +1,8 @@
 """Exercise: write batch normalization."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,34 +10,31 @@ from torch import Tensor, nn
 from torch.nn import BatchNorm2d  # imported directly: a reader may have replaced nn.BatchNorm2d
 from torch.overrides import TorchFunctionMode
 
-from helpers.exercises.mistakes import (
-    AVERAGED,
-    EPS,
-    KEEP,
-    mean_and_var,
-    wrong_in_eval_mode,
-    wrong_normalisations,
-    wrong_scales_and_shifts,
-    wrong_updates,
-)
+from helpers.exercises import mistakes
 from helpers.exercises.result import (
     NotYet,
     Result,
     build_module,
     call,
-    check_module_class,
+    check_given,
     described,
     ends_with_not_yet,
+    gives,
     right,
 )
 
 Layer = Callable[[int], nn.Module]
 
+
+def _for_channels(*numbers: float) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1)
+
+
 NUM_CHANNELS = 3
 SHAPE, OTHER_SHAPE = (4, NUM_CHANNELS, 2, 5), (2, NUM_CHANNELS, 4, 3)  # small: it matters whether n or n - 1 divides
-WEIGHT, BIAS = (1.5, 0.5, 2.0), (0.25, -1.0, 0.5)
-STORED = {"running_mean": (0.002, -1.0, 1.5), "running_var": (1e-5, 0.5, 4.0)}
 START = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+WEIGHT, BIAS = _for_channels(1.5, 0.5, 2.0), _for_channels(0.25, -1.0, 0.5)
+STORED = {"running_mean": _for_channels(0.002, -1.0, 1.5), "running_var": _for_channels(1e-5, 0.5, 4.0)}
 # As a fraction of the largest number in a channel: far above float32's rounding, far below what a mistake changes.
 TOLERANCE = 1e-3
 
@@ -47,66 +46,65 @@ def check_batch_norm(layer: Layer) -> Result:
     The layer needs the parameters ``weight`` and ``bias`` and the buffers ``running_mean`` and ``running_var``, each
     with a number for each channel, in any shape. It must not call PyTorch's own batch norm.
     """
-    check_module_class(layer, "MyBatchNorm")
-    if _leaves_it_to_torch(build_module(layer, NUM_CHANNELS)):
+    check_given(layer, "MyBatchNorm")
+    new = partial(build_module, layer, NUM_CHANNELS)
+    if _leaves_it_to_torch(new()):
         raise NotYet("PyTorch's own batch norm does the work here: write the mean, the variance and the rest yourself.")
     with torch.enable_grad():
-        _check_start(build_module(layer, NUM_CHANNELS))
-        _check_normalisation(build_module(layer, NUM_CHANNELS))
-        _check_scale_and_shift(build_module(layer, NUM_CHANNELS))
-        trained = build_module(layer, NUM_CHANNELS)
+        _check_start(new())
+        _check_normalisation(new())
+        _check_scale_and_shift(new())
+        trained = new()
         _check_updates(trained)
-        _check_eval_mode(build_module(layer, NUM_CHANNELS))
+        _check_eval_mode(new())
     same = "values, gradients and running statistics are those of nn.BatchNorm2d, in both modes."
     return right(" ".join([same, *_remarks(trained)]))
 
 
-class _TorchCalls(TorchFunctionMode):
-    """Collects the names of torch's functions that are called within the block."""
+class _BatchNormCalls(TorchFunctionMode):
+    """Notices whether torch's own batch norm is called within the block."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
+    found = False
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self.names.add(getattr(function, "__name__", ""))
+        if "batch_norm" in getattr(function, "__name__", ""):
+            self.found = True
         return function(*args, **(kwargs or {}))
 
 
 def _leaves_it_to_torch(norm: nn.Module) -> bool:
-    calls = _TorchCalls()
+    calls = _BatchNormCalls()
     for training in (True, False):
-        try:
-            with calls:
-                norm.train(training)(_batch(1))
-        except Exception:  # a later check reports it
-            continue
-    return any("batch_norm" in name for name in calls.names)
+        with suppress(Exception), calls:  # a later check reports it
+            norm.train(training)(_batch(1))
+    return calls.found
 
 
 def _batch(seed: int, shape: tuple[int, ...] = SHAPE) -> Tensor:
     """Return a batch ``(B, 3, H, W)`` whose channels differ, the first with a variance about as small as eps."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    return x * _for_channels((0.003, 1.0, 3.0)) + _for_channels((0.002, -1.0, 2.0))
+    return x * _for_channels(0.003, 1.0, 3.0) + _for_channels(0.002, -1.0, 2.0)
 
 
-def _for_channels(numbers: tuple[float, ...]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float32).view(1, NUM_CHANNELS, 1, 1)
-
-
-def _set(norm: nn.Module, **numbers: tuple[float, ...]) -> None:
+def _set(norm: nn.Module, **numbers: Tensor) -> None:
     for name, values in numbers.items():
         tensor = getattr(norm, name)
-        tensor.data.copy_(torch.tensor(values).view_as(tensor))
+        tensor.data.copy_(values.view_as(tensor))
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
-    """Tell whether two batches ``(B, C, H, W)``, or two tensors with a number for each channel, are the same."""
-    if expected.ndim == 4:
-        found, expected = found.transpose(0, 1), expected.transpose(0, 1)
-    found, expected = found.detach().reshape(NUM_CHANNELS, -1), expected.detach().reshape(NUM_CHANNELS, -1)
-    allowed = TOLERANCE * expected.abs().amax(1) + 1e-7
-    return bool(((found - expected).abs().amax(1) <= allowed).all())  # False where found is not finite
+    """Tell whether two tensors ``(N, C, ...)`` are the same in each channel; not where ``found`` is not finite."""
+    return bool((_largest(found - expected) <= TOLERANCE * _largest(expected) + 1e-7).all())
+
+
+def _largest(numbers: Tensor) -> Tensor:
+    """Return the largest absolute value in each channel ``(C,)`` of a tensor ``(N, C, ...)``."""
+    return numbers.detach().abs().transpose(0, 1).flatten(1).amax(1)
+
+
+def _known(known: mistakes.Mistakes, found: Tensor) -> str | None:
+    """Return what to say about the first mistake that leads to ``found``, None if none does."""
+    return next((mistake for mistake, output in known if _same(found, output)), None)
 
 
 def _run(norm: nn.Module, x: Tensor) -> Tensor:
@@ -119,8 +117,7 @@ def _run(norm: nn.Module, x: Tensor) -> Tensor:
             raise
         raise NotYet(f"{fault}. Give numbers for each channel the shape of a batch: .view(1, -1, 1, 1).") from fault
     if not isinstance(output, Tensor):
-        remedy = "does forward end with return?" if output is None else "return the batch alone."
-        raise NotYet(f"in {mode} mode forward gives {described(output)}: {remedy}")
+        raise NotYet(f"in {mode} mode forward {gives(output, 'return the batch alone.')}")
     if output.shape != x.shape:
         raise NotYet(f"in {mode} mode a batch {shape} comes out as {tuple(output.shape)}: its shape has to stay.")
     if output.dtype != x.dtype:
@@ -149,7 +146,7 @@ def _check_start(norm: nn.Module) -> None:
         values = tensors[name].detach()
         if values.numel() != NUM_CHANNELS:
             raise NotYet(f"for {NUM_CHANNELS} channels {name} has the shape {tuple(values.shape)}: {remedy}")
-        if not _same(values.double(), torch.full((NUM_CHANNELS,), start).double()):
+        if (values != start).any():
             raise NotYet(f"{name} starts as {_listed(values)}: {remedy}")
 
 
@@ -183,10 +180,9 @@ def _check_normalisation(norm: nn.Module) -> None:
     found, expected = _run(norm.train(), x.clone()), BatchNorm2d(NUM_CHANNELS)(x)
     if _same(found, expected):
         return
-    for mistake, output in wrong_normalisations(x):
-        if _same(found, output):
-            raise NotYet(f"in train mode {mistake}.")
-    (mean, var), (true_mean, true_var) = mean_and_var(found.detach()), mean_and_var(expected)
+    if mistake := _known(mistakes.wrong_normalisations(x), found):
+        raise NotYet(f"in train mode {mistake}.")
+    (mean, var), (true_mean, true_var) = mistakes.mean_and_var(found.detach()), mistakes.mean_and_var(expected)
     _compare("mean", "look at what you subtract", mean, true_mean)
     _compare("standard deviation", "look at what you divide by", var.sqrt(), true_var.sqrt())
     raise NotYet(
@@ -213,53 +209,41 @@ def _check_scale_and_shift(norm: nn.Module) -> None:
     x, y = _batch(1).requires_grad_(), _batch(1).requires_grad_()
     found, expected = _run(norm.train(), x.clone()), theirs(y)
     if not _same(found, expected):
-        normalised = BatchNorm2d(NUM_CHANNELS)(y).detach()
-        for mistake, output in wrong_scales_and_shifts(normalised, _for_channels(WEIGHT), _for_channels(BIAS)):
-            if _same(found, output):
-                raise NotYet(f"in train mode {mistake}.")
-        mean, var = mean_and_var(found.detach())
+        normalised = BatchNorm2d(NUM_CHANNELS)(y)
+        if mistake := _known(mistakes.wrong_scales_and_shifts(normalised, WEIGHT, BIAS), found):
+            raise NotYet(f"in train mode {mistake}.")
+        mean, var = mistakes.mean_and_var(found)
         raise NotYet(
-            f"in train mode, with weight {list(WEIGHT)} and bias {list(BIAS)}, the channels come out with the means "
-            f"{_listed(mean)} and the standard deviations {_listed(var.sqrt())}: multiply by weight, then add bias."
+            f"in train mode, with weight {_listed(WEIGHT)} and bias {_listed(BIAS)}, the channels come out with the "
+            f"means {_listed(mean)} and the standard deviations {_listed(var.sqrt())}: multiply by weight, then add "
+            "bias."
         )
     if not found.requires_grad:
         raise NotYet("the output has no graph, so that nothing is learned: do without no_grad, .data and numpy.")
     factors = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
-    call("the backward pass", (found * factors).sum().backward)
-    (expected * factors).sum().backward()
+    call("the backward pass", found.backward, factors)
+    expected.backward(factors)
     for name in ("weight", "bias"):
         mine, true = getattr(norm, name).grad, getattr(theirs, name).grad
         if mine is None:
             raise NotYet(f"no gradient reaches {name}: use self.{name} itself, not its .data or a detached copy.")
-        if not _same(mine, true):
+        if not _same(mine.reshape(1, -1), true.reshape(1, -1)):
             raise NotYet(f"the gradient of {name} is {_listed(mine)}, and that of nn.BatchNorm2d {_listed(true)}.")
     if x.grad is None:
         raise NotYet("no gradient reaches the input: compute the output from x without .data, detach and numpy.")
     if not _same(x.grad, y.grad):
-        raise NotYet(f"the gradient of the input differs: {_wrong_gradient(x.grad, factors)}.")
-
-
-def _wrong_gradient(gradient: Tensor, factors: Tensor) -> str:
-    """Say whether the gradient misses the mean, the variance, or both."""
-    for detached in (["mean", "variance"], ["mean"], ["variance"]):
-        x = _batch(1).requires_grad_()
-        mean, var = mean_and_var(x)
-        mean = mean.detach() if "mean" in detached else mean
-        var = var.detach() if "variance" in detached else var
-        output = _for_channels(WEIGHT) * (x - mean) / (var + EPS).sqrt()
-        (output * factors).sum().backward()
-        if _same(gradient, x.grad):
-            return f"it does not go through the {' and '.join(detached)}: detach nothing that is computed from x"
-    return "detach nothing that is computed from x, and compute it outside of no_grad"
+        remedy = "detach nothing that is computed from x, and compute it outside of no_grad"
+        mistake = _known(mistakes.wrong_gradients(x, WEIGHT, factors), x.grad)
+        raise NotYet(f"the gradient of the input differs: {mistake or remedy}.")
 
 
 def _check_updates(norm: nn.Module) -> None:
     """Check what is stored after one batch and after a second one."""
     theirs = BatchNorm2d(NUM_CHANNELS)
     batches = [_batch(1, SHAPE), _batch(2, OTHER_SHAPE)]
-    found: dict[str, list[Tensor]] = {"running_mean": [], "running_var": []}
-    true: dict[str, list[Tensor]] = {"running_mean": [], "running_var": []}
-    for batch in batches:
+    found = {name: torch.empty(len(batches), NUM_CHANNELS) for name in STORED}
+    true = {name: torch.empty(len(batches), NUM_CHANNELS) for name in STORED}
+    for i, batch in enumerate(batches):
         _run(norm.train(), batch.clone().requires_grad_())
         theirs(batch)
         for name in STORED:
@@ -271,35 +255,17 @@ def _check_updates(norm: nn.Module) -> None:
                     f"{name} requires a gradient and so keeps the graph of every batch, until memory is full: update "
                     "it under torch.no_grad()."
                 )
-            found[name].append(stored.clone().flatten())
-            true[name].append(getattr(theirs, name).clone())
+            found[name][i], true[name][i] = stored.flatten(), getattr(theirs, name)
     for name in STORED:
-        if not _all_same(found[name], true[name]):
-            raise NotYet(f"in train mode {name} {_wrong_update(name, found[name], true[name], batches)}.")
+        if not _same(found[name], true[name]):
+            mistake = _known(mistakes.wrong_updates(name, START[name], batches), found[name])
+            raise NotYet(f"in train mode {name} {mistake or _unlike(found[name], true[name])}.")
 
 
-def _all_same(found: list[Tensor], expected: list[Tensor]) -> bool:
-    return all(_same(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def _wrong_update(name: str, found: list[Tensor], true: list[Tensor], batches: list[Tensor]) -> str:
-    """Say by what rule ``name`` seems to be updated."""
-    unbiased = [batch.var(AVERAGED) for batch in batches]
-    biased = [batch.var(AVERAGED, unbiased=False) for batch in batches]
-    if name == "running_mean":
-        kinds = {"": [batch.mean(AVERAGED) for batch in batches]}
-    else:
-        kinds = {
-            "": unbiased,
-            "takes in the variance over n, by which a batch is normalised: take in the one over n − 1": biased,
-            "takes in the standard deviation: take in the variance over n − 1": [var.sqrt() for var in unbiased],
-            "takes in the standard deviation: take in the variance, the one over n − 1": [var.sqrt() for var in biased],
-        }
-    for mistake, stored in wrong_updates(START[name], kinds):
-        if _all_same(found, stored):
-            return mistake
-    wrong, ordinal = (1, "second") if _same(found[0], true[0]) else (0, "first")
-    return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {KEEP}"
+def _unlike(found: Tensor, true: Tensor) -> str:
+    """Say after which of two batches what is stored is wrong."""
+    wrong, ordinal = (1, "second") if _same(found[:1], true[:1]) else (0, "first")
+    return f"is {_listed(found[wrong])} after the {ordinal} batch and should be {_listed(true[wrong])}: {mistakes.KEEP}"
 
 
 # --- Eval mode ----------------------------------------------------------------------------------------------------
@@ -317,17 +283,15 @@ def _check_eval_mode(norm: nn.Module) -> None:
             if not torch.equal(getattr(norm, name).flatten(), getattr(theirs, name)):
                 raise NotYet(f"in eval mode {name} changes: update it only where self.training is True.")
         if not _same(found, expected):
-            raise NotYet(f"in eval mode {_wrong_output(found.detach(), expected.detach(), batch)}.")
+            known = mistakes.wrong_in_eval_mode(batch, STORED["running_mean"], STORED["running_var"], WEIGHT, BIAS)
+            raise NotYet(f"in eval mode {_known(known, found) or _example(found, expected, batch)}.")
 
 
-def _wrong_output(found: Tensor, expected: Tensor, x: Tensor) -> str:
-    """Say what is wrong with an output in eval mode."""
-    mean, var = _for_channels(STORED["running_mean"]), _for_channels(STORED["running_var"])
-    for mistake, output in wrong_in_eval_mode(x, mean, var, _for_channels(WEIGHT), _for_channels(BIAS)):
-        if _same(found, output):
-            return mistake
-    worst = int((found - expected).abs().nan_to_num(torch.inf).amax(AVERAGED).argmax())
-    numbers = [f"{batch[0, worst, 0, 0].item():.3g}" for batch in (x, found, expected)]
-    stored = f"mean {STORED['running_mean'][worst]:g} and variance {STORED['running_var'][worst]:g} are stored"
-    learned = f"weight is {WEIGHT[worst]:g} and bias {BIAS[worst]:g}"
-    return f"{numbers[0]} comes out as {numbers[1]} where {stored}, {learned}: normalised by these it is {numbers[2]}"
+def _example(found: Tensor, expected: Tensor, x: Tensor) -> str:
+    """Say what one number of the channel with the largest error becomes in eval mode, and what it should become."""
+    worst = int(_largest(found - expected).nan_to_num(torch.inf).argmax())
+    number, wrong, true, mean, var, weight, bias = [
+        f"{tensor[0, worst, 0, 0].item():.3g}" for tensor in (x, found, expected, *STORED.values(), WEIGHT, BIAS)
+    ]
+    stored = f"mean {mean} and variance {var} are stored, weight is {weight} and bias {bias}"
+    return f"{number} comes out as {wrong} where {stored}: normalised by these it is {true}"

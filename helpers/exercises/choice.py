@@ -2,12 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
 
 from helpers.data import Split
-from helpers.exercises.result import NotYet, Result, call, check_function, described, ends_with_not_yet, right
+from helpers.exercises.result import NotYet, Result, call, check_given, described, ends_with_not_yet, gives, right
 from helpers.recipe import ASSIGNMENT, Recipe
 from helpers.training import fit
 
@@ -19,20 +20,15 @@ RECIPES = {f"lr {lr}": replace(ASSIGNMENT, num_epochs=1, batch_size=16, lr=lr) f
 FEWEST_MEASURED = 50  # with fewer images, a single one is more than two percentage points
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One call of ``score``: the recipe's name and seed, the images learned from and measured on, the accuracy."""
+class Terms(NamedTuple):
+    """What has to be equal for two recipes to be compared: the images learned from and measured on, and the seed."""
 
-    recipe: str
-    seed: int
     learned: frozenset[bytes]
     measured: frozenset[bytes]
-    accuracy: float
+    seed: int
 
-    @property
-    def terms(self) -> tuple[frozenset[bytes], frozenset[bytes], int]:
-        """What has to be equal for two recipes to be compared."""
-        return self.learned, self.measured, self.seed
+
+Scores = dict[str, dict[Terms, float]]  # accuracies, by the recipe's name and the terms
 
 
 @ends_with_not_yet
@@ -43,29 +39,27 @@ def check_choice(choose: Choose, data: Split) -> Result:
     One hold-out split is right, and so are several, cross-validation, and several seeds, if all recipes have the same
     splits and seeds, no image is both learned from and measured on, and the highest mean is chosen.
     """
-    check_function(choose, "choose")
+    check_given(choose, "choose")
     if not isinstance(getattr(data, "images", None), Tensor):
         raise NotYet(f"the check was given {described(data)} as images: give it train.")
     train = data[:NUM_IMAGES]
     labels = dict(zip(_images(train), train.labels.tolist(), strict=True))
-    trials: list[Trial] = []
+    scores: Scores = {name: {} for name in RECIPES}
 
     def score(recipe: Recipe, learned: Split, measured: Split) -> float:
         name = _name_of(recipe)
         for split in (learned, measured):
             _check_split(split, labels)
-        images = frozenset(_images(learned)), frozenset(_images(measured))
-        _check_pair(images[0], images[1])
+        terms = Terms(frozenset(_images(learned)), frozenset(_images(measured)), recipe.seed)
+        _check_terms(terms)
         accuracy = fit(recipe.model(), learned, measured, recipe, device="cpu").test_accuracy[-1]
-        trials.append(Trial(name, recipe.seed, images[0], images[1], accuracy))
+        scores[name][terms] = accuracy
         return accuracy
 
     chosen = call("choose(train, recipes, score)", choose, train, dict(RECIPES), score)
-    _check_trials(trials)
-    means = _means_on_equal_terms(trials)
+    means = _means_on_equal_terms(scores)
     if not isinstance(chosen, str) or chosen not in RECIPES:
-        remedy = "does it end with return?" if chosen is None else f"return a name such as {next(iter(RECIPES))!r}."
-        raise NotYet(f"choose gives {described(chosen)}: {remedy}")
+        raise NotYet(f"choose {gives(chosen, f'return a name such as {next(iter(RECIPES))!r}.')}")
     best = max(means, key=means.get)
     if means[chosen] < means[best] - 1e-9:  # there may be a tie
         accuracies = f"{means[chosen]:.1%} against {means[best]:.1%}"
@@ -99,37 +93,30 @@ def _check_split(split: Split, labels: dict[bytes, int]) -> None:
         raise NotYet(f"{mistaken:,} of the images that score was given have another image's label: move both together.")
 
 
-def _check_pair(learned: frozenset[bytes], measured: frozenset[bytes]) -> None:
-    """Raise ``NotYet`` if the splits share images, or if fewer are ``learned`` from than ``measured`` on."""
-    if overlap := len(learned & measured):
+def _check_terms(terms: Terms) -> None:
+    """Raise ``NotYet`` if the splits share images, or if fewer are learned from than measured on."""
+    if overlap := len(terms.learned & terms.measured):
         raise NotYet(f"{overlap:,} of the images that you measure on were learned from.")
-    if len(learned) < len(measured):
+    if len(terms.learned) < len(terms.measured):
         raise NotYet(
-            f"you learn from {len(learned):,} images and measure on {len(measured):,}: learn from the larger part, as "
-            "the recipe that you choose will learn from all."
+            f"you learn from {len(terms.learned):,} images and measure on {len(terms.measured):,}: learn from the "
+            "larger part, as the recipe that you choose will learn from all."
         )
 
 
-def _check_trials(trials: list[Trial]) -> None:
-    """Raise ``NotYet`` unless each recipe was scored, and on enough images."""
-    if missing := [name for name in RECIPES if name not in {trial.recipe for trial in trials}]:
-        raise NotYet(f"{', '.join(missing)} was never scored.")
-    measured = frozenset().union(*(trial.measured for trial in trials))
-    if len(measured) < FEWEST_MEASURED:
-        raise NotYet(f"you measure on {len(measured):,} images: one more that is right is {1 / len(measured):.0%}.")
-
-
-def _means_on_equal_terms(trials: list[Trial]) -> dict[str, float]:
+def _means_on_equal_terms(scores: Scores) -> dict[str, float]:
     """Return each recipe's mean accuracy over the splits and seeds that all recipes were scored with.
 
-    Raises ``NotYet`` where there are none.
+    Raises ``NotYet`` where there are none, or too few images were measured on.
     """
-    terms = [{trial.terms for trial in trials if trial.recipe == name} for name in RECIPES]
-    common = set.intersection(*terms)
+    if missing := [name for name, accuracies in scores.items() if not accuracies]:
+        raise NotYet(f"{', '.join(missing)} was never scored.")
+    measured = [{terms.measured for terms in accuracies} for accuracies in scores.values()]
+    num_measured = len(frozenset().union(*set.union(*measured)))
+    if num_measured < FEWEST_MEASURED:
+        raise NotYet(f"you measure on {num_measured:,} images: one more that is right is {1 / num_measured:.0%}.")
+    common = set.intersection(*map(set, scores.values()))
     if not common:
-        measured = [{trial.measured for trial in trials if trial.recipe == name} for name in RECIPES]
         what = "learned from" if set.intersection(*measured) else "were measured on"
         raise NotYet(f"the recipes {what} different images: draw them once, for all recipes.")
-    return {
-        name: statistics.fmean(t.accuracy for t in trials if t.recipe == name and t.terms in common) for name in RECIPES
-    }
+    return {name: statistics.fmean(accuracies[terms] for terms in common) for name, accuracies in scores.items()}

@@ -1,7 +1,6 @@
 """The kernel that runs a student's cells, and the checks of what they define."""
 
 import ast
-import json
 import logging
 import secrets
 import subprocess
@@ -61,11 +60,9 @@ sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # what cells 
         asked = f"{self.marker}.mark({call!r}, {answer!r}, {template!r}, globals())"
         for output in self._outputs(asked):
             if output.output_type == "execute_result":
-                with suppress(
-                    ValueError, SyntaxError, TypeError, KeyError
-                ):  # a cell may have changed how results are shown
-                    said = json.loads(ast.literal_eval(output.data["text/plain"]))
-                    return Result(said["points"] > 0, said["sentence"])
+                with suppress(Exception):  # a cell may have changed how results are shown
+                    passed, sentence = ast.literal_eval(output.data["text/plain"])
+                    return Result(passed, sentence)
         return not_yet("the check gives no answer in this notebook.")
 
     def _outputs(self, source: str) -> list[NotebookNode]:
@@ -84,8 +81,7 @@ sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # what cells 
 def kernel(teachers: list[str], students: list[str], seconds: int) -> Iterator[Kernel]:
     """Start a kernel in an empty folder, and end it after the block."""
     quiet = logging.getLogger("grading")
-    quiet.addHandler(logging.NullHandler())
-    quiet.propagate = False
+    quiet.disabled = True
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         client = NotebookClient(
             nbformat.v4.new_notebook(),

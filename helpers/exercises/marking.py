@@ -1,7 +1,6 @@
 """The teacher's part of the kernel that runs a student's cells: checks with a copy of ``helpers`` of their own."""
 
 import contextlib
-import json
 import sys
 from typing import Any
 
@@ -20,8 +19,8 @@ class Marker:
             if name.split(".")[0] == "helpers":
                 del sys.modules[name]
 
-    def mark(self, call: str, answer: str, template: str, student: dict[str, Any]) -> str:
-        """Return points and sentence, as JSON, of the check ``call`` on ``answer``, a name among the student's names.
+    def mark(self, call: str, answer: str, template: str, student: dict[str, Any]) -> tuple[bool, str]:
+        """Return whether the check ``call`` on ``answer``, a name among the student's, is passed, and its sentence.
 
         If the check also passes what the unsolved cell, ``template``, defines, it no longer checks anything, and there
         is no point.
@@ -32,7 +31,7 @@ class Marker:
             exec(template, unsolved)
             if self._result(call, answer, unsolved).passed:
                 result = not_yet("here the check passes the unsolved cell, too: what does this notebook change?")
-        return json.dumps({"points": result.points, "sentence": result.sentence})
+        return result.passed, result.sentence
 
     def _result(self, call: str, answer: str, names: dict[str, Any]) -> Result:
         if answer not in names:

@@ -97,11 +97,31 @@ def wrong_in_eval_mode(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor, bia
         yield f"{mistake}, as in train mode", output
 
 
-def wrong_updates(start: float, kinds: dict[str, list[Tensor]]) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield mistakes in updating a running statistic, each with what is stored after the first and the second batch.
+def wrong_gradients(x: Tensor, weight: Tensor, factors: Tensor) -> Mistakes:
+    """Yield what may be detached, each with the gradient that ``x`` then gets when ``factors`` reach the output."""
+    for detached in (["mean", "variance"], ["mean"], ["variance"]):
+        x = x.detach().requires_grad_()
+        mean, var = mean_and_var(x)
+        mean = mean.detach() if "mean" in detached else mean
+        var = var.detach() if "variance" in detached else var
+        output = weight * (x - mean) / (var + EPS).sqrt()
+        (gradient,) = torch.autograd.grad(output, x, factors)
+        yield f"it does not go through the {' and '.join(detached)}: detach nothing that is computed from x", gradient
 
-    ``kinds`` has the statistic of both batches that may be taken in, by what to say about it; the first one is right.
-    """
+
+def wrong_updates(name: str, start: float, batches: list[Tensor]) -> Mistakes:
+    """Yield mistakes in updating the running statistic ``name``, each with what two batches leave stored ``(2, C)``."""
+    unbiased = [batch.var(AVERAGED) for batch in batches]
+    biased = [batch.var(AVERAGED, unbiased=False) for batch in batches]
+    if name == "running_mean":
+        taken_in = {"": [batch.mean(AVERAGED) for batch in batches]}
+    else:
+        taken_in = {  # by what to say about it; the first one is right
+            "": unbiased,
+            "takes in the variance over n, by which a batch is normalised: take in the one over n − 1": biased,
+            "takes in the standard deviation: take in the variance over n − 1": [var.sqrt() for var in unbiased],
+            "takes in the standard deviation: take in the variance, the one over n − 1": [var.sqrt() for var in biased],
+        }
     rules = {  # shares of the old value and of the batch's value
         "is never updated: change it with each batch in train mode": (1.0, 0.0),
         f"is the last batch's alone and has forgotten those before: {KEEP}": (0.0, 1.0),
@@ -112,18 +132,10 @@ def wrong_updates(start: float, kinds: dict[str, list[Tensor]]) -> Iterator[tupl
     }
     for momentum in (0.01, 0.05, 0.2, 0.3, 0.5, 0.99):
         rules[f"takes in {momentum:g} of the batch's value: {KEEP}"] = (1 - momentum, momentum)
-    for number, (kind, (first, second)) in enumerate(kinds.items()):
-        if number > 0:
-            yield kind, updated(start, (1 - MOMENTUM, MOMENTUM), first, second)
-        for mistake, shares in rules.items():
-            yield mistake, updated(start, shares, first, second)
+    for kind, (first, second) in taken_in.items():
+        for mistake, (of_old, of_new) in ({kind: (1 - MOMENTUM, MOMENTUM)} | rules).items():
+            after_first = of_old * start + of_new * first
+            yield mistake, torch.stack([after_first, of_old * after_first + of_new * second])
         anew = [(1 - MOMENTUM) * start + MOMENTUM * new for new in (first, second)]
-        yield f"starts anew with each batch and has forgotten those before: {KEEP}", anew
-        yield f"is the mean over all batches: {KEEP}", [first, (first + second) / 2]
-
-
-def updated(start: float, shares: tuple[float, float], first: Tensor, second: Tensor) -> list[Tensor]:
-    """Return what is stored after each of two batches, given the shares of the old value and of the batch's."""
-    of_old, of_new = shares
-    after_first = of_old * torch.full_like(first, start) + of_new * first
-    return [after_first, of_old * after_first + of_new * second]
+        yield f"starts anew with each batch and has forgotten those before: {KEEP}", torch.stack(anew)
+        yield f"is the mean over all batches: {KEEP}", torch.stack([first, (first + second) / 2])

@@ -4,16 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from helpers.exercises.result import (
-    NotYet,
-    Result,
-    call,
-    check_function,
-    described,
-    ends_with_not_yet,
-    right,
-    whole_number,
-)
+from helpers.exercises.result import NotYet, Result, call, check_given, ends_with_not_yet, gives, right, whole_number
 
 KERNEL_SIZES = (3, 3, 1, 3, 3, 1, 3)  # of the assignment's convolutions
 WIDTHS = ((8, 16, 32, 16, 8, 16, 8), (4, 4, 4, 4, 4, 4, 4), (10, 20, 30, 20, 10, 20, 10))  # the assignment's first
@@ -22,13 +13,12 @@ WIDTHS = ((8, 16, 32, 16, 8, 16, 8), (4, 4, 4, 4, 4, 4, 4), (10, 20, 30, 20, 10,
 @ends_with_not_yet
 def check_parameter_count(count: Callable[[Sequence[int]], int]) -> Result:
     """Say whether ``count(widths)`` is the number of parameters when Conv1 to Conv7 have ``widths`` output channels."""
-    check_function(count, "count")
+    check_given(count, "count")
     for widths in WIDTHS:
         answer = call(f"count({widths})", count, widths)
         number = whole_number(answer)
         if number is None:
-            reason = "does it end with return?" if answer is None else "return one whole number."
-            raise NotYet(f"count({widths}) gives {described(answer)}: {reason}")
+            raise NotYet(f"count({widths}) {gives(answer, 'return one whole number.')}")
         difference = number - _true_count(widths)
         reasons = {
             -2 * sum(widths): "the scale and shift of the batch norms are missing",

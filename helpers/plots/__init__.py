@@ -4,7 +4,7 @@ from helpers.plots.data import plot_augmentation, plot_digits
 from helpers.plots.depth import plot_depth
 from helpers.plots.errors import plot_confusion, plot_mistakes
 from helpers.plots.fields import plot_effective_field, plot_receptive_fields
-from helpers.plots.figure import TEST_COLOUR, new_figure, save_figure
+from helpers.plots.figure import save_figure
 from helpers.plots.inside import plot_journey, plot_strongest
 from helpers.plots.normalisation import plot_averaged, plot_channels, plot_noise, plot_scale_and_shift
 from helpers.plots.predictions import plot_predictions
@@ -14,10 +14,8 @@ from helpers.plots.text import approximate, compare, show_source
 from helpers.plots.training import plot_accuracies, plot_history, plot_seeds
 
 __all__ = [
-    "TEST_COLOUR",
     "approximate",
     "compare",
-    "new_figure",
     "plot_accuracies",
     "plot_augmentation",
     "plot_averaged",

@@ -24,13 +24,10 @@ def plot_depth(outputs: Mapping[str, Outputs], updates: Mapping[str, Mapping[str
     for style, (name, maps) in zip(STYLES, outputs.items(), strict=False):
         spreads = [output.std(dim=0).mean().item() for output in maps.values()]
         left.semilogy(maps.keys(), spreads, label=name, **style)
-    for style, (name, sizes) in zip(STYLES, updates.items(), strict=False):
-        right.semilogy(sizes.keys(), sizes.values(), label=name, **style)
+        right.semilogy(updates[name].keys(), updates[name].values(), **style)
     right.axhline(GOOD_UPDATE, color="k", linestyle="--", linewidth=1)
-    left.set_title("How much outputs differ from image to image")
-    left.set_ylabel("standard deviation")
-    right.set_title("How far a step moves the weights")
-    right.set_ylabel("size of update / size of weights")
+    left.set(title="How much outputs differ from image to image", ylabel="standard deviation")
+    right.set(title="How far a step moves the weights", ylabel="size of update / size of weights")
     for axes in (left, right):
         axes.tick_params(axis="x", rotation=60)
         axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -18,16 +19,12 @@ def plot_confusion(matrix: Tensor) -> Figure:
     axes = figure.subplots()
     errors = matrix.clone().fill_diagonal_(0)
     picture = axes.imshow(errors.numpy(), cmap="Reds")
-    for label in range(NUM_CLASSES):
-        for prediction in range(NUM_CLASSES):
-            count = matrix[label, prediction].item()
-            dark = errors[label, prediction] > errors.max() / 2
-            axes.text(prediction, label, count or "", ha="center", va="center", color="w" if dark else "k", fontsize=8)
-    axes.set_xticks(range(NUM_CLASSES))
+    for (label, prediction), count in np.ndenumerate(matrix.numpy()):
+        dark = errors[label, prediction] > errors.max() / 2
+        axes.text(prediction, label, count or "", ha="center", va="center", color="w" if dark else "k", fontsize=8)
+    axes.set(xlabel="predicted digit", ylabel="label (right)", xticks=range(NUM_CLASSES))
     shares = (matrix.diagonal() / matrix.sum(dim=1)).tolist()
     axes.set_yticks(range(NUM_CLASSES), [f"{label} ({share:.1%})" for label, share in enumerate(shares)])
-    axes.set_xlabel("predicted digit")
-    axes.set_ylabel("label (right)")
     figure.colorbar(picture, label="errors (images)")
     return figure
 

@@ -38,8 +38,8 @@ def plot_effective_field(gradient: Tensor, stage: Row) -> Figure:
     axes = figure.subplots()
     picture = axes.imshow((gradient / gradient.max()).numpy(), cmap="viridis")
     draw_box(axes, stage, "w")
-    axes.set_title(f"{stage.name}: theory (box) and influence (colour)")
-    axes.set_xlabel("column (pixels)")
-    axes.set_ylabel("row (pixels)")
+    axes.set(
+        title=f"{stage.name}: theory (box) and influence (colour)", xlabel="column (pixels)", ylabel="row (pixels)"
+    )
     figure.colorbar(picture, label="mean |gradient| (largest = 1)")
     return figure

@@ -37,9 +37,8 @@ def new_figure(width: float, height: float) -> Figure:
     return NotebookFigure(figsize=(width, height), dpi=88, layout="constrained")
 
 
-def show_image(axes: Axes, image: Tensor, title: str = "") -> None:
-    """Draw one image ``(H, W)`` in grey, without ticks."""
-    axes.imshow(image.numpy(), cmap="gray", interpolation="nearest")
+def show_image(axes: Axes, image: Tensor, title: str = "", **scale: float) -> None:
+    """Draw one image ``(H, W)`` in grey, without ticks; ``vmin`` and ``vmax`` are its own unless they are given."""
+    axes.imshow(image.numpy(), cmap="gray", interpolation="nearest", **scale)
     axes.set_title(title, fontsize=9)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -25,7 +26,7 @@ def plot_journey(filters: Tensor, image: Tensor, outputs: Mapping[str, Tensor]) 
     bound = filters.abs().max().item()
     for axes, weights in zip(grid[0, 1:], filters.detach().squeeze(1), strict=True):
         axes.imshow(weights.numpy(), cmap=SIGNED, vmin=-bound, vmax=bound)
-        for (row, column), weight in _entries(weights):
+        for (row, column), weight in np.ndenumerate(weights.numpy()):
             colour = "w" if abs(weight) > bound / 2 else "k"
             axes.text(column, row, "+" if weight > 0 else "−", ha="center", va="center", color=colour, fontsize=9)
     for row, (name, maps) in zip(grid[1:], outputs.items(), strict=True):
@@ -42,12 +43,6 @@ def plot_strongest(patches: Sequence[Sequence[Tensor]], stage: str) -> Figure:
     grid = figure.subplots(len(patches), columns, squeeze=False)
     for channel, (row, images) in enumerate(zip(grid, patches, strict=True)):
         for axes, image in zip(row, images, strict=False):
-            axes.imshow(image.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
+            show_image(axes, image, vmin=0, vmax=255)
         row[0].set_ylabel(f"{stage}\nchannel {channel}", fontsize=8)
     return figure
-
-
-def _entries(matrix: Tensor) -> list[tuple[tuple[int, int], float]]:
-    return [((i, j), value) for i, row in enumerate(matrix.tolist()) for j, value in enumerate(row)]

@@ -39,13 +39,9 @@ def _block(axes: Axes, name: str, label: bool = False) -> None:
     for image, channel in itertools.product(range(NUM_IMAGES), range(NUM_CHANNELS)):
         x, y = image * gap + channel * 0.16, channel * 0.1
         corners = [(x, y), (x + depth, y + depth / 2), (x + depth, y + depth / 2 + height), (x, y + height)]
-        marked = AVERAGED[name](image, channel)
-        colour = TEST_COLOUR if marked else "white"
-        order = NUM_CHANNELS - channel
-        axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="0.3", zorder=order))
-    axes.set_xlim(-0.3, NUM_IMAGES * gap)
-    axes.set_ylim(-0.75 if label else -0.1, height + 0.9)
-    axes.set_aspect("equal")
+        colour = TEST_COLOUR if AVERAGED[name](image, channel) else "white"
+        axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="0.3", zorder=NUM_CHANNELS - channel))
+    axes.set(xlim=(-0.3, NUM_IMAGES * gap), ylim=(-0.75 if label else -0.1, height + 0.9), aspect="equal")
     axes.set_axis_off()
     axes.set_title(name, fontsize=12 if label else 9)
     if label:
@@ -70,12 +66,10 @@ def plot_channels(before: Tensor, after: Tensor, names: tuple[str, str]) -> Figu
             heights = 0.75 * (counts / counts.max()).sqrt()
             axes.stairs((channel - heights).numpy(), edges.numpy(), baseline=channel, fill=True, color="0.75")
             axes.errorbar(values.mean(), channel + 0.12, xerr=values.std(), fmt="o", capsize=3, color=TEST_COLOUR)
-        axes.set_title(name)
-        axes.set_xlabel("value")
+        axes.set(title=name, xlabel="value")
         axes.grid(axis="x", alpha=0.3)
     figure.axes[0].invert_yaxis()
-    figure.axes[0].set_yticks(range(before.shape[1]))
-    figure.axes[0].set_ylabel("channel")
+    figure.axes[0].set(yticks=range(before.shape[1]), ylabel="channel")
     return figure
 
 
@@ -101,8 +95,6 @@ def plot_noise(answers: Mapping[str, Sequence[float]], digit: int) -> Figure:
     axes = figure.subplots()
     for name, values in answers.items():
         axes.plot(values, [name] * len(values), "o", alpha=0.25, color=TEST_COLOUR)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(len(answers) - 0.5, -0.5)
-    axes.set_xlabel(f"probability of the digit {digit}")
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(answers) - 0.5, -0.5), xlabel=f"probability of the digit {digit}")
     axes.grid(axis="x", alpha=0.3)
     return figure

@@ -38,8 +38,7 @@ def plot_predictions(
             show_image(axes, shown[i], title if i == 0 else "")
         row[0].set_xlabel(as_text(name), fontsize=8, loc="left", parse_math=False)
         row[-1].bar(range(NUM_CLASSES), shares.numpy(), color=TEST_COLOUR)
-        row[-1].set_ylim(0, 1)
-        row[-1].set_yticks([])
+        row[-1].set(ylim=(0, 1), yticks=[])
         row[-1].set_xticks(range(NUM_CLASSES), range(NUM_CLASSES), fontsize=7)
     grid[0, -1].set_title("probability of each digit (axis from 0 to 1)", fontsize=9)
     return figure
@@ -47,7 +46,6 @@ def plot_predictions(
 
 def as_text(name: str, longest: int = 40) -> str:
     """Return a file's ``name`` with ? for what cannot be printed, and without its middle if it is too long."""
-    name = name.encode("utf-8", "replace").decode("utf-8")
     name = "".join(character if character.isprintable() else "?" for character in name)
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"

@@ -48,15 +48,11 @@ def plot_rates(networks: Mapping[str, Mapping[float, dict]], closer_from: float 
                 axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.4)
                 if cell["failures"] == len(seeds):
                     axes.plot(rate, cell["final"]["mean"], "x", color=colour, markersize=10)
-        axes.set_xscale("log")
-        axes.set_xlabel("learning rate")
+        axes.set(xscale="log", xlabel="learning rate")
         axes.grid(alpha=0.3)
-    left.set_ylim(0, 1.02)
-    left.set_ylabel("test accuracy after the last epoch")
+    left.set(title="Whole range", ylabel="test accuracy after the last epoch", ylim=(0, 1.02))
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(networks))
-    left.set_title("Whole range")
-    right.set_ylim(closer_from, 0.995)
+    right.set(title="The same, enlarged", ylim=(closer_from, 0.995))
     right.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    right.set_title("The same, enlarged")
     return figure

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -20,15 +21,11 @@ def plot_history(history: History) -> Figure:
     }
     for axes, (title, (values, colour)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         axes.plot(range(1, len(values) + 1), values, color=colour, marker="o", markersize=3)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        _count_epochs(axes)
         if "loss" in title:
-            axes.set_title(f"{title}: {values[-1]:.4f} at the end")
-            axes.set_ylabel("loss (nats per image)")
+            axes.set(title=f"{title}: {values[-1]:.4f} at the end", ylabel="loss (nats per image)")
         else:
-            axes.set_title(f"{title}: {values[-1]:.2%} at the end")
-            axes.set_ylabel("accuracy (% of images)")
+            axes.set(title=f"{title}: {values[-1]:.2%} at the end", ylabel="accuracy (% of images)")
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
             axes.set_ylim(top=min(1, axes.get_ylim()[1]))
     return figure
@@ -45,12 +42,7 @@ def plot_accuracies(history: History, plain_accuracy: float) -> Figure:
     axes.plot(epochs, history.train_accuracy, "o-", color=TRAIN_COLOUR, markersize=3, label="train, while learning")
     axes.plot(epochs, history.test_accuracy, "s-", color=TEST_COLOUR, markersize=3, label="test")
     axes.plot(epochs[-1], plain_accuracy, "*", color=TRAIN_COLOUR, markersize=12, label="train, measured like test")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_ylabel("accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend()
-    axes.grid(alpha=0.3)
+    _label_accuracies(axes, "accuracy")
     return figure
 
 
@@ -62,10 +54,18 @@ def plot_seeds(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
         for i, run in enumerate(runs):
             label = f"{name}, {len(runs)} seeds" if i == 0 else None
             axes.plot(range(1, len(run) + 1), run, color=colour, alpha=0.7, linewidth=1.2, label=label)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylabel("test accuracy")
+    _label_accuracies(axes, "test accuracy")
+    return figure
+
+
+def _label_accuracies(axes: Axes, label: str) -> None:
+    _count_epochs(axes)
+    axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend()
+
+
+def _count_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
-    return figure
