@@ -13,6 +13,7 @@ from helpers.receptive_field.sliding import slide
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
 Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): in pixels; bottom and right are included
+OUTSIDE = -(1 << 40)  # a position so far outside of every map that no advance leads into it
 
 
 class Window(NamedTuple):
@@ -25,11 +26,6 @@ class Window(NamedTuple):
 
     def pattern(self) -> "Pattern":
         return Pattern([[k * self.dilation - self.padding for k in range(self.kernel_size)]], self.stride)
-
-    def positions(self, num_units: int) -> Tensor:
-        """Return the positions each unit reads, (num_units, kernel_size); some may lie outside of the map."""
-        offsets = torch.arange(self.kernel_size) * self.dilation - self.padding
-        return torch.arange(num_units)[:, None] * self.stride + offsets
 
 
 class Pattern(NamedTuple):
@@ -46,18 +42,16 @@ class Pattern(NamedTuple):
         return self
 
     def positions(self, num_units: int) -> Tensor:
-        """As ``Window.positions``; rows of units that read fewer positions are filled up with -1."""
-        rows = []
-        for unit in range(num_units):
-            repeats, phase = divmod(unit, len(self.reads))
-            rows.append([position + repeats * self.advance for position in self.reads[phase]])
-        return rectangular(rows)
+        """Return the positions each unit reads, as ``rectangular`` does; some may lie outside of the map."""
+        units = torch.arange(num_units)
+        repeats, phases = units // len(self.reads), units % len(self.reads)
+        return rectangular(self.reads)[phases] + repeats[:, None] * self.advance
 
 
 def rectangular(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return ``rows`` as one tensor; shorter rows are filled up with -1, a position outside of every map."""
+    """Return ``rows`` of positions as one tensor; shorter rows are filled up with OUTSIDE."""
     width = max(len(row) for row in rows)
-    return torch.tensor([list(row) + [-1] * (width - len(row)) for row in rows])
+    return torch.tensor([list(row) + [OUTSIDE] * (width - len(row)) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class Field:
     @property
     def receptive_field(self) -> int:
         """The number of pixels a unit sees; the largest if units differ."""
-        ends = [self.of(unit) for unit in range(min(self.length, len(self.first)))]
+        ends = zip(self.first[: self.length], self.last, strict=False)
         return max(last - first + 1 for first, last in ends)
 
     @property
@@ -84,11 +78,6 @@ class Field:
         """Pixels from one unit to the next, on average; 0 if all units see the same pixels."""
         jump = Fraction(self.step, len(self.first))
         return int(jump) if jump.denominator == 1 else jump
-
-    @property
-    def start(self) -> int:
-        """The first pixel that the first unit sees."""
-        return self.first[0]
 
     def of(self, unit: int) -> tuple[int, int]:
         """Return the first and the last pixel that ``unit`` sees; the unit may lie outside of the map."""
@@ -106,14 +95,13 @@ class Field:
             size, jump, start = slide(self.receptive_field, self.step, self.first[0], *window)
             return Field(length, (start,), (start + size - 1,), jump)
         reads, advance = window.pattern()
-        repeats = len(self.first) // gcd(
-            len(self.first), advance
-        )  # after which the pattern starts at phase 0 of this field again
+        period = len(self.first)
+        repeats = period // gcd(period, advance)  # after which the pattern starts at phase 0 of this field again
         hulls = []
         for repeat in range(repeats):
             hulls += [self.hull([position + repeat * advance for position in read]) for read in reads]
         first, last = zip(*hulls, strict=True)
-        return Field(length, first, last, self.step * repeats * advance // len(self.first))
+        return Field(length, first, last, self.step * repeats * advance // period)
 
 
 def union(fields: Sequence[Field], length: int) -> Field | None:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import groupby
-from math import prod
 from numbers import Integral
 
 import torch
@@ -16,7 +16,7 @@ from helpers.receptive_field.describe import describe, multiply_adds, note_on
 from helpers.receptive_field.extents import at, box_of
 from helpers.receptive_field.geometry import Box, Pair
 from helpers.receptive_field.operations import FUSED, POINTWISE
-from helpers.receptive_field.perturbation import Band, bands_reaching, search
+from helpers.receptive_field.perturbation import bands_reaching, search
 from helpers.receptive_field.rules import propagate
 from helpers.receptive_field.state import FieldState, after_write, image
 from helpers.receptive_field.tracing import Tracer
@@ -128,7 +128,8 @@ def _row(steps: Sequence[Step], state: FieldState, params: int, reads_row_above_
     last, calls = steps[-1], [call for step in steps for call in step.calls]
     is_pointwise = all(call.kind in FUSED | POINTWISE for call in calls)
     rows, columns = state.receptive_fields()
-    extents = state.pixels[:, 0].amax(1)  # of the first image, over its channels
+    extents = state.pixels[:, 0]  # of the first image
+    extents = extents.amax(1) if state.is_map else extents.reshape(4, -1).amax(1)[:, None, None]
     notes = []
     for step in steps:
         sentences = dict.fromkeys(note_on(call) for call in step.calls)  # each once
@@ -146,7 +147,7 @@ def _row(steps: Sequence[Step], state: FieldState, params: int, reads_row_above_
         params=params,
         multiply_adds=sum(map(multiply_adds, calls)),
         fused=reads_row_above_only and is_pointwise,
-        extents=extents if state.is_map else extents[:, None, None],
+        extents=extents,
         modules=last.modules,
         notes=tuple(notes),
     )
@@ -167,13 +168,8 @@ def measured_receptive_field(
     Raises ``ValueError`` if there is no such layer or unit, if the model cannot take ``input_size``, and for an
     operation that hides NaN or mixes images.
     """
-    height, width = _checked(input_size)[1:]
-    network = _network(model, input_size, torch.float64)
-
-    def reaching(bands: list[Band]) -> set[Band]:
-        return bands_reaching(network, layer, unit, input_size, bands)
-
-    return search((height, width), prod(input_size), reaching)
+    network = _network(model, _checked(input_size), torch.float64)
+    return search(input_size, partial(bands_reaching, network, layer, unit, input_size))
 
 
 def stages(rows: Sequence[Row]) -> list[Row]:

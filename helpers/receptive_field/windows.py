@@ -48,17 +48,15 @@ def pooling(arguments: dict, axis: Axis) -> Window:
     return Window(kernel_size, stride, axis.of(arguments.get("padding", 0)), axis.of(arguments.get("dilation", 1)))
 
 
-def adaptive_pooling(arguments: dict, axis: Axis) -> Window | Pattern:
+def adaptive_pooling(arguments: dict, axis: Axis) -> Pattern:
     """Windows that divide the map evenly, or overlap by one position where it cannot be divided evenly."""
     length, out_length = axis.length, axis.out_length
-    if length % out_length == 0:
-        return Window(length // out_length, length // out_length if out_length > 1 else 1)
     periods = gcd(length, out_length)
     reads = []
     for unit in range(out_length // periods):
         end = -(-(unit + 1) * length // out_length)  # rounded up
         reads.append(range(unit * length // out_length, end))
-    return Pattern(reads, length // periods)
+    return Pattern(reads, length // periods if out_length > 1 else 1)
 
 
 def transposed_convolution(arguments: dict, axis: Axis) -> Pattern:
@@ -174,7 +172,7 @@ def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]
             positions = rectangular(reads)
         else:
             windows.append(window)
-            positions = window.positions(axis.out_length)
+            positions = window.pattern().positions(axis.out_length)
         extents = read(extents, extents.ndim + i - num_axes, positions)
     extents = extents.expand(-1, *output.shape)
     return [state_through(windows, state, extents)] * len(call.outputs())
@@ -198,7 +196,7 @@ def state_through(windows: Sequence[Window | Pattern | None], state: FieldState,
 
 def agree(window: Window | Pattern, reads: Sequence[Sequence[int]], length: int) -> bool:
     """Tell whether ``window`` gives the positions ``reads`` for all units, except where it crosses a border."""
-    for expected, positions in zip(window.positions(len(reads)).tolist(), reads, strict=True):
+    for expected, positions in zip(window.pattern().positions(len(reads)).tolist(), reads, strict=True):
         if min(expected) >= 0 and max(expected) < length and expected != positions:
             return False
     return True
