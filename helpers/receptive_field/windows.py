@@ -70,8 +70,8 @@ def transposed_convolution(arguments: dict, axis: Axis) -> Pattern:
     return Pattern(reads, 1)
 
 
-NEIGHBOURS = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}  # positions read before and after
-LINEAR_NEIGHBOURS = (0, 1)
+# Positions read before and after; the other modes are linear, with (0, 1).
+NEIGHBOURS = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}
 
 
 def upsampling(arguments: dict, axis: Axis) -> Window | Pattern:
@@ -94,7 +94,7 @@ def upsampling(arguments: dict, axis: Axis) -> Window | Pattern:
         first_place = jump / 2
     elif mode != "nearest":
         first_place = (jump - 1) / 2
-    before, after = NEIGHBOURS.get(mode, LINEAR_NEIGHBOURS)
+    before, after = NEIGHBOURS.get(mode, (0, 1))
     reads = []
     for unit in range(jump.denominator):
         place = floor(first_place + unit * jump)
@@ -128,9 +128,7 @@ WINDOWS: dict[str, AxisRule] = {
     **{f"conv{n}d": convolution for n in (1, 2, 3)},
     **{f"convtranspose{n}d": transposed_convolution for n in (1, 2, 3)},
     **{f"{kind}pool{n}d": pooling for n in (1, 2, 3) for kind in ("max", "avg", "lp")},
-    **{f"maxpool{n}dwithindices": pooling for n in (1, 2, 3)},
     **{f"adaptive{kind}pool{n}d": adaptive_pooling for n in (1, 2, 3) for kind in ("max", "avg")},
-    **{f"adaptivemaxpool{n}dwithindices": adaptive_pooling for n in (1, 2, 3)},
     "interpolate": upsampling,
 }
 
@@ -168,11 +166,11 @@ def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]
         window = WINDOWS[call.kind](arguments, axis)
         if call.kind == "interpolate":
             reads = interpolated(arguments, axis, num_axes)
-            windows.append(window if agree(window, reads, axis.length) else None)
+            window = window if agree(window, reads, axis.length) else None
             positions = rectangular(reads)
         else:
-            windows.append(window)
             positions = window.pattern().positions(axis.out_length)
+        windows.append(window)
         extents = read(extents, extents.ndim + i - num_axes, positions)
     extents = extents.expand(-1, *output.shape)
     return [state_through(windows, state, extents)] * len(call.outputs())
