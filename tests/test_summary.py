@@ -1,9 +1,9 @@
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from test_receptive_field import Toy
+from torch import nn
 
 from helpers.model import Net
 from helpers.summary import summary
@@ -45,17 +45,6 @@ def test_an_input_of_another_size_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"does not take an input of size \(3, 28, 28\)") as caught:
         summary(Net(), (3, 28, 28))
     assert "\n" not in str(caught.value)
-
-
-class Toy(nn.Module):
-    def __init__(self, compute: Callable[["Toy", Tensor], Tensor], **parts: nn.Module | nn.Parameter) -> None:
-        super().__init__()
-        self.compute = compute
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.compute(self, x)
 
 
 def rows_total_and_note(model: nn.Module) -> tuple[list[int], str, str]:

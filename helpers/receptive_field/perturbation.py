@@ -26,7 +26,7 @@ def bands_reaching(
     for image, (axis, lines) in zip(images, bands, strict=False):
         image.narrow(axis + 1, lines.start, len(lines)).fill_(nan)
     output = _output_of(network, layer, images)
-    maps = output if output.ndim == 4 else output.flatten(1)[..., None, None]
+    maps = output if output.ndim == 4 else output.reshape(len(output), -1, 1, 1)
     is_nan = at(maps, unit).isnan().flatten(1).any(1).tolist()
     if is_nan[-1] and bands:
         bands_reaching(network, layer, unit, input_size, [])  # raises if an image of ones alone gives NaN
