@@ -86,8 +86,7 @@ class Field:
 
     def hull(self, units: Sequence[int]) -> tuple[int, int]:
         """Return the first and the last pixel that ``units`` see together."""
-        ends = [self.of(unit) for unit in units]
-        return min(first for first, _ in ends), max(last for _, last in ends)
+        return hull([self.of(unit) for unit in units])
 
     def through(self, window: Window | Pattern, length: int) -> "Field":
         """Return the field of ``length`` units that read this map through ``window``."""
@@ -104,6 +103,11 @@ class Field:
         return Field(length, first, last, self.step * repeats * advance // period)
 
 
+def hull(ends: Sequence[Pair]) -> Pair:
+    """Return the first and the last of all pixels, given the ``ends``, (first, last), of parts."""
+    return min(first for first, _ in ends), max(last for _, last in ends)
+
+
 def union(fields: Sequence[Field], length: int) -> Field | None:
     """Return the field of an elementwise operation on several maps: each unit sees what it sees in any of them.
 
@@ -116,13 +120,11 @@ def union(fields: Sequence[Field], length: int) -> Field | None:
         return fields[0]
     all_the_same = 0 in jumps or any(field.length < length for field in fields)
     if all_the_same or length == 1:
-        hulls = [field.hull((0, field.length - 1)) for field in fields]
-        first, last = min(first for first, _ in hulls), max(last for _, last in hulls)
+        first, last = hull([field.hull((0, field.length - 1)) for field in fields])
         return Field(length, (first,), (last,), 0 if all_the_same else int(max(jumps)))
     if len(jumps) > 1:
         return None
     period = lcm(*(len(field.first) for field in fields))
-    ends = [[field.of(unit) for field in fields] for unit in range(period)]
-    first = tuple(min(first for first, _ in pairs) for pairs in ends)
-    last = tuple(max(last for _, last in pairs) for pairs in ends)
+    ends = [hull([field.of(unit) for field in fields]) for unit in range(period)]
+    first, last = zip(*ends, strict=True)
     return Field(length, first, last, int(fields[0].jump * period))
