@@ -112,7 +112,7 @@ FLAT = {
     "image by image": lambda x: torch.stack([image.flatten() for image in x]),
     "image by image, joined": lambda x: torch.cat([x[i].reshape(1, -1) for i in range(x.size(0))]),
     "one position": lambda x: x[:, :, 0, 0],
-    "one position, chosen twice": lambda x: x[..., 3][..., -1],
+    "one position, chosen twice": lambda x: x[..., 3].select(-1, -1),
     "mean over sides": lambda x: x.mean([2, 3]),
     "mean of a view": lambda x: x.view(x.size(0), x.size(1), -1).mean(2),
     "amax": lambda x: x.amax(dim=(-2, -1)),
@@ -233,7 +233,7 @@ def pyramid(meet: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
 
 
 def aspp(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
-    pooled = F.interpolate(b(F.adaptive_avg_pool2d(x, 1)), size=x.shape[2:], mode="bilinear", align_corners=True)
+    pooled = F.interpolate(b(F.adaptive_avg_pool2d(x, 1)), size=x.shape[2:], mode="bilinear")
     return torch.cat([x, a(x), pooled], 1)
 
 

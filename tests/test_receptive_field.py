@@ -491,10 +491,18 @@ def test_the_model_and_the_random_state_stay_as_they_are(look):
     assert calls == []
 
 
+def rolled(x: Tensor) -> Tensor:
+    return torch.roll(x, 1, 2)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_in_any_gradient_mode_and_on_any_type_of_parameters(context):
     expected = [sees(row) for row in layer_table(Net())]
+    unseen = torch.jit.script(rolled)
     with context():
+        with pytest.raises(ValueError, match="mul cannot be followed: .* outside of torch's functions"):
+            layer_table(Toy(lambda toy, x: unseen(x) * 2))
         for dtype in (torch.float16, torch.float64):
             assert [sees(row) for row in layer_table(Net().to(dtype))] == expected
         assert measured_receptive_field(Net(), "conv2.0", (3, 4)) == ((3, 7), (4, 8))
