@@ -189,6 +189,13 @@ def test_what_mixes_images_is_not_measured(layer):
         layer_table(nn.Sequential(conv(3), layer), (1, 5, 5))
 
 
+def test_an_interpolation_rounds_as_in_float32():
+    model = nn.Sequential(nn.Upsample(size=(19, 23), mode="bilinear"))
+    (row,) = layer_table(model, (1, 3, 5))
+    for i in range(19):
+        assert row.box((i, i)) == measured_receptive_field(model, "0", (i, i), (1, 3, 5)), i
+
+
 # ---- what is said beside the table ----
 
 
