@@ -631,6 +631,7 @@ REFUSED = {
     "view": Toy(lambda toy, x: x.view(1, -1)),
     "batch": Toy(lambda toy, x: toy.batch(x), batch=nn.BatchNorm2d(1, track_running_stats=False)),
     "log_softmax": Toy(lambda toy, x: F.log_softmax(x.flatten(1), dim=0)),
+    "softmax": Toy(lambda toy, x: F.softmax(x[:, 0])),  # over the images, as torch chooses for three dimensions
     "unknown": Toy(lambda toy, x: toy.unknown(x[:, 0], x[:, 0], x[:, 0])[0], unknown=nn.MultiheadAttention(28, 1)),
     "sum": Toy(lambda toy, x: toy.inner(x), inner=Toy(lambda toy, x: x if x.sum() > 0 else -x)),
     "fft_fft2": Toy(lambda toy, x: torch.fft.fft2(x).real),
@@ -638,6 +639,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_followed_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"^{name}[ _]") as caught:
