@@ -87,6 +87,8 @@ FOLLOWED = {  # a network, its input, and the last row's field, jump and start b
     "a map and the same with its channels last": (
         Toy(lambda toy, x: (lambda y: y + y.permute(0, 2, 3, 1))(toy.conv(x)), conv=conv(3, channels=(1, 7))),
         (1, 9, 9), (9, None, 0)),
+    "a squeeze in two steps": (Toy(lambda toy, x: toy.pool(x).squeeze(3).squeeze(2), pool=nn.AdaptiveAvgPool2d(1)),
+                               (1, 8, 9), ((8, 9), 1, 0)),
     "one position": (Toy(lambda toy, x: toy.conv(x)[:, :, 0, 1], conv=conv(3)), (1, 8, 8), (3, 1, (0, 1))),
     "a linear layer by hand": (
         Toy(lambda toy, x: toy.pool(x)[0].flatten(1) @ toy.w, pool=nn.MaxPool2d(3, return_indices=True), w=WEIGHTS),
