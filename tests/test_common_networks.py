@@ -420,7 +420,8 @@ FORMS = {  # a form, receptive field and jump of the last layer by hand (None: v
     "aspp, tiled": (lambda x: torch.cat([x, x.mean((2, 3), keepdim=True).repeat(1, 1, 16, 20)], 1), *ALL),
     "psp": (psp, None, 0),
     "nearest to odd sizes": (lambda x: F.interpolate(x, size=(27, 46)), None, (Fraction(16, 27), Fraction(10, 23))),
-    "nearest by a factor": (lambda x: F.interpolate(x, scale_factor=(1.3, 0.7)),),
+    "nearest by a factor": (lambda x: F.interpolate(x, scale_factor=(1.3, 0.7)), None,
+                            (Fraction(10, 13), Fraction(10, 7))),
     "nearest exact": (lambda x: F.interpolate(x, size=(29, 17), mode="nearest-exact"),),
     "bilinear by a factor": (lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear"),),
     "bicubic": (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), 7, 0.5),  # of three units five positions

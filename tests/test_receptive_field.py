@@ -647,6 +647,9 @@ def test_what_cannot_be_followed_is_refused_by_name(name):
     assert "\n" not in str(caught.value)
 
 
+WHITE = torch.ones(2, 3)
+
+
 def wordless(toy: Toy, x: Tensor) -> Tensor:
     raise NotImplementedError
 
@@ -674,6 +677,7 @@ BAD_INPUT = {
     r"input_size is \(1, -1, 28\): ": lambda: measured_receptive_field(Net(), "fc", None, (1, -1, 28)),
     r"there is no layer 'conv8': ": lambda: measured_receptive_field(Net(), "conv8"),
     r"Toy cannot be followed by .*: NotImplementedError$": lambda: layer_table(Toy(wordless)),
+    r"Toy cannot be followed: none of its operations reads the image$": lambda: layer_table(Toy(lambda *_: WHITE)),
     r"unit is \(26, 0\): give .* within 26×26$": lambda: layer_table(Net())[0].box((26, 0)),
     r"unit is \(0, 1\): ": lambda: measured_receptive_field(Net(), "fc", (0, 1)),
 }

@@ -163,12 +163,7 @@ def after_write(tensor: Tensor, state: FieldState | None, part: Tensor, written:
         new = written.in_map_units()
         old = new.with_extents(torch.tensor(NOTHING).expand(10, *tensor.shape))
     else:
-        states = [state, written]
-        if tensor.shape[-2:] == part.shape[-2:]:
-            states = on_common_map(states, tensor.shape)
-        else:
-            states = in_common_units(states)
-        old, new = states[0].in_map_units(), states[1].in_map_units()
+        old, new = in_common_units([state, written])
     size = tensor.untyped_storage().nbytes() // tensor.element_size()
     addresses, memory = torch.arange(size), torch.full((10, size), NOTHING)
     own_addresses = addresses.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
