@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_receptive_field import Meet, Toy, build, conv, sees, some_units
+from test_common_networks import check
+from test_receptive_field import Meet, Toy, both, build, conv, sees
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,7 +18,7 @@ from helpers.receptive_field import blocks, layer_table, measured_receptive_fiel
 from helpers.receptive_field.geometry import Field, Pattern, Window
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WEIGHTS = nn.Parameter(torch.ones(4, 3))
+WEIGHTS, KERNEL, SCALE = (nn.Parameter(torch.ones(*shape)) for shape in ((4, 3), (1, 1, 3, 3), (1,)))
 HALF, THIRD = Fraction(1, 2), Fraction(1, 3)
 
 
@@ -33,299 +34,103 @@ class Same(nn.Conv2d):
     """A convolution by another name."""
 
 
-def talkative(toy: Toy, x: Tensor, pool: bool = True) -> Tensor:
-    print(x.shape)
-    assert x.dim() == 4, f"{x.shape}"
-    x = toy.conv(x.float() if x.dtype == torch.float16 else x)
-    return F.max_pool2d(x, 2) if pool and x.shape[2] > 4 else x
-
-
-def changed_by_another_name(toy: Toy, x: Tensor) -> tuple[Tensor, Tensor]:
+def changed_by_another_name(toy: Toy, x: Tensor) -> Tensor:
     x = toy.a(x)
     alias = x
     alias += toy.b(x)
-    return toy.c(x), alias
+    return toy.c(x)
 
 
-def shuffled(toy: Toy, x: Tensor) -> Tensor:
-    x = toy.conv(x)
-    return toy.grouped(x.view(x.size(0), 2, 2, *x.shape[2:]).transpose(1, 2).reshape(x.shape))
-
-
-DOWN = nn.Sequential(conv(3), nn.MaxPool2d(2))  # a field of 4 at a jump of 2
-FOLLOWED = {  # the last row's field, jump and start, and the box of one unit
-    "group norm": (
-        nn.Sequential(conv(3, channels=(1, 4)), nn.GroupNorm(2, 4), conv(3, channels=(4, 1))),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
-    "layer norm and instance norm": (
-        nn.Sequential(conv(3, channels=(1, 4)), nn.LayerNorm([4, 7, 7]), nn.InstanceNorm2d(4), nn.GroupNorm(1, 4)),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (0, 0)),
-        ((0, 4), ((0, 2), (4, 6))),
-    ),
-    "layer norm, channels last": (
-        Toy(
-            lambda toy, x: toy.conv(toy.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
-            norm=nn.LayerNorm(1),
-            conv=conv(3),
-        ),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (0, 0)),
-        ((0, 4), ((0, 2), (4, 6))),
-    ),
-    # Unit i of an upsampled map is unit i // 2 of the one before: two neighbours are 1 or 2 of those, at most 2.
-    "upsampling": (
-        nn.Sequential(DOWN, nn.Upsample(scale_factor=2), conv(2)),
-        (1, 12, 12),
-        ((6, 6), (1, 1), (0, 0)),
-        ((1, 2), ((0, 5), (2, 5))),
-    ),
-    "upsampling of an image": (
-        nn.Sequential(nn.Upsample(scale_factor=3), conv(3)),
-        (1, 5, 5),
-        ((2, 2), (THIRD, THIRD), (0, 0)),
-        ((0, 1), ((0, 0), (0, 1))),
-    ),
+# fmt: off
+FOLLOWED = {  # a network, its input, and the last row's field, jump and start by hand; one holds for both axes
+    "norms": (
+        nn.Sequential(conv(3, channels=(1, 4)), nn.LayerNorm([4, 7, 7]), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4)),
+        (1, 9, 9), (3, 1, 0)),
+    "upsampling of an image": (nn.Sequential(nn.Upsample(scale_factor=3), conv(3)), (1, 5, 5), (2, THIRD, 0)),
     # The centre of unit i lies at i / 2 - 1 / 4: units 1 and 2 between positions 0 and 1, unit 3 between 1 and 2.
-    "linear upsampling": (
-        nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), conv(2)),
-        (1, 5, 5),
-        ((3, 3), (HALF, HALF), (-1, -1)),
-        ((2, 1), ((0, 2), (0, 1))),
-    ),
+    "linear upsampling": (nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), conv(2)), (1, 5, 5),
+                          (3, HALF, -1)),
     "linear upsampling from corner to corner": (  # unit i lies at i * 2 / 5
-        nn.Sequential(nn.Upsample(size=(6, 6), mode="bilinear", align_corners=True)),
-        (1, 3, 3),
-        ((2, 2), (Fraction(2, 5), Fraction(2, 5)), (0, 0)),
-        ((2, 3), ((0, 1), (1, 2))),
-    ),
-    "interpolation to another map's size": (
-        Toy(lambda toy, x: F.interpolate(toy.down(x), size=x.shape[2:]) + x, down=nn.MaxPool2d(2)),
-        (1, 6, 6),
-        ((2, 2), (1, 1), (0, 0)),
-        ((1, 2), ((0, 1), (2, 3))),
-    ),
-    "transposed convolution": (
-        nn.Sequential(DOWN, nn.ConvTranspose2d(1, 1, 2, 2), conv(3)),
-        (1, 12, 12),
-        ((6, 6), (1, 1), (0, 0)),
-        ((1, 2), ((0, 5), (2, 7))),
-    ),
+        nn.Sequential(nn.Upsample(size=(6, 6), mode="bilinear", align_corners=True)), (1, 3, 3),
+        (2, Fraction(2, 5), 0)),
     # Input i writes to outputs 2 i - 1, 2 i and 2 i + 1: an odd output reads two, an even one reads one.
-    "transposed convolution that overlaps": (
-        nn.Sequential(nn.ConvTranspose2d(1, 1, 3, 2, 1)),
-        (1, 5, 5),
-        ((2, 2), (HALF, HALF), (0, 0)),
-        ((3, 4), ((1, 2), (2, 2))),
-    ),
-    "pixel shuffle": (
-        nn.Sequential(conv(1, channels=(1, 4)), nn.PixelShuffle(2), conv(3)),
-        (1, 6, 6),
-        ((2, 2), (HALF, HALF), (0, 0)),
-        ((0, 1), ((0, 1), (0, 1))),
-    ),
-    "pixel unshuffle": (
-        nn.Sequential(nn.PixelUnshuffle(2), conv(2, channels=(4, 1))),
-        (1, 8, 8),
-        ((4, 4), (2, 2), (0, 0)),
-        ((1, 2), ((2, 5), (4, 7))),
-    ),
-    "padding by reflection": (
-        nn.Sequential(conv(3, padding=2, padding_mode="reflect")),
-        (1, 8, 8),
-        ((3, 3), (1, 1), (-2, -2)),
-        ((0, 1), ((0, 2), (0, 1))),
-    ),
-    "padding by what is opposite": (
-        nn.Sequential(conv(3, padding=1, padding_mode="circular")),
-        (1, 8, 8),
-        ((3, 3), (1, 1), (-1, -1)),
-        ((0, 1), ((0, 7), (0, 2))),
-    ),
-    "padding by the edge": (
-        nn.Sequential(conv(3, padding=2, padding_mode="replicate")),
-        (1, 8, 8),
-        ((3, 3), (1, 1), (-2, -2)),
-        ((0, 1), ((0, 0), (0, 1))),
-    ),
-    "variants of batch norm and convolution": (
-        nn.Sequential(Same(1, 4, 3), GhostBatchNorm(4), nn.BatchNorm2d(4)),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (0, 0)),
-        ((0, 4), ((0, 2), (4, 6))),
-    ),
+    "transposed convolution that overlaps": (nn.Sequential(nn.ConvTranspose2d(1, 1, 3, 2, 1)), (1, 5, 5), (2, HALF, 0)),
+    "pixel shuffle": (nn.Sequential(conv(1, channels=(1, 4)), nn.PixelShuffle(2), conv(3)), (1, 6, 6), (2, HALF, 0)),
+    "pixel unshuffle": (nn.Sequential(nn.PixelUnshuffle(2), conv(2, channels=(4, 1))), (1, 8, 8), (4, 2, 0)),
+    "padding by reflection": (nn.Sequential(conv(3, padding=2, padding_mode="reflect")), (1, 8, 8), (3, 1, -2)),
+    "padding by what is opposite": (nn.Sequential(conv(3, padding=1, padding_mode="circular")), (1, 8, 8), (3, 1, -1)),
+    "variants of batch norm and convolution": (nn.Sequential(Same(1, 4, 3), GhostBatchNorm(4), nn.BatchNorm2d(4)),
+                                               (1, 9, 9), (3, 1, 0)),
     "functional padding, crop and convolution": (
-        Toy(lambda toy, x: F.conv2d(F.pad(x, (2, 0, 0, -1)), toy.w, stride=2), w=nn.Parameter(torch.ones(1, 1, 3, 3))),
-        (1, 9, 9),
-        ((3, 3), (2, 2), (0, -2)),
-        ((1, 0), ((2, 4), (0, 0))),
-    ),
+        Toy(lambda toy, x: F.conv2d(F.pad(x, (2, 0, 0, -1)), toy.w, stride=2), w=KERNEL), (1, 9, 9),
+        (3, 2, (0, -2))),
     "functions that are given what they need and no more": (
-        Toy(lambda toy, x: F.max_pool2d(F.conv2d(x, toy.w), 3), w=nn.Parameter(torch.ones(1, 1, 3, 3))),
-        (1, 9, 9),
-        ((5, 5), (3, 3), (0, 0)),
-        ((1, 0), ((3, 7), (0, 4))),
-    ),
+        Toy(lambda toy, x: F.max_pool2d(F.conv2d(x, toy.w), 3), w=KERNEL), (1, 9, 9), (5, 3, 0)),
     "the shortcut of the first residual networks": (
-        Toy(
-            lambda toy, x: toy.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)),
-            conv=conv(3, channels=(1, 4), stride=2, padding=1),
-        ),
-        (1, 9, 9),
-        ((3, 3), (2, 2), (-1, -1)),
-        ((1, 0), ((1, 3), (0, 1))),
-    ),
-    "channels that see less": (
-        Toy(lambda toy, x: torch.cat([toy.a(x), toy.b(x)], 1)[:, 1:], a=conv(5, padding=2), b=conv(3, padding=1)),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (-2, -2)),  # in theory
-        ((4, 4), ((3, 5), (3, 5))),
-    ),
-    "channels shuffled": (
-        Toy(shuffled, conv=conv(3, channels=(1, 4)), grouped=conv(3, channels=(4, 4), groups=2)),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
+        Toy(lambda toy, x: toy.conv(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 2)),
+            conv=conv(3, channels=(1, 4), stride=2, padding=1)), (1, 9, 9),
+        (3, 2, -1)),
+    "channels that see less than in theory, in groups": (
+        Toy(lambda toy, x: toy.groups(torch.cat([toy.a(x), toy.b(x)], 1))[:, 1:], a=conv(5, padding=2),
+            b=conv(3, padding=1), groups=conv(3, channels=(2, 2), groups=2, padding=1)), (1, 9, 9),
+        (7, 1, -3)),
     "the larger of two halves": (
         Toy(lambda toy, x: torch.max(*toy.conv(x).chunk(2, 1)).max(1, keepdim=True)[0], conv=conv(3, channels=(1, 4))),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (0, 0)),
-        ((0, 4), ((0, 2), (4, 6))),
-    ),
-    "given back by expand_as": (
-        Toy(lambda toy, x: x * toy.pool(x).expand_as(x), pool=nn.AdaptiveAvgPool2d(1)),
-        (1, 8, 9),
-        ((8, 9), (0, 0), (0, 0)),
-        ((0, 0), ((0, 7), (0, 8))),
-    ),
-    "grey to RGB": (
-        Toy(lambda toy, x: toy.conv(x.repeat(1, 3, 1, 1)), conv=conv(3, channels=(3, 1))),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (0, 0)),
-        ((0, 4), ((0, 2), (4, 6))),
-    ),
+        (1, 9, 9), (3, 1, 0)),
     "a mean in two steps": (
-        Toy(lambda toy, x: toy.fc(toy.conv(x).mean(3).mean(2)), conv=conv(3, stride=2), fc=nn.Linear(1, 2)),
-        (1, 8, 8),
-        ((7, 7), (2, 2), (0, 0)),
-        (None, ((0, 6), (0, 6))),
-    ),
+        Toy(lambda toy, x: toy.fc(toy.conv(x).mean(3).mean(2)), conv=conv(3, stride=2), fc=nn.Linear(1, 2)), (1, 8, 8),
+        (7, 2, 0)),
     "deviations in torch's older form: dim, unbiased, keepdim": (
-        Toy(
-            lambda toy, x: toy.b(toy.a(x).std(1, False, True)).var(1, True)[:, None],
-            a=conv(3, channels=(1, 4)),
-            b=conv(3, channels=(1, 4)),
-        ),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
+        Toy(lambda toy, x: toy.b(toy.a(x).std(1, False, True)).var(1, True)[:, None], a=conv(3, channels=(1, 4)),
+            b=conv(3, channels=(1, 4))), (1, 9, 9),
+        (5, 1, 0)),
     "a map and the same with its channels last": (
         Toy(lambda toy, x: (lambda y: y + y.permute(0, 2, 3, 1))(toy.conv(x)), conv=conv(3, channels=(1, 7))),
-        (1, 9, 9),
-        ((9, 9), (None, None), (0, 0)),
-        ((0, 1), ((0, 8), (0, 3))),
-    ),
-    "a squeeze in two steps": (
-        Toy(lambda toy, x: toy.pool(x).squeeze(3).squeeze(2), pool=nn.AdaptiveAvgPool2d(1)),
-        (1, 8, 9),
-        ((8, 9), (1, 1), (0, 0)),
-        (None, ((0, 7), (0, 8))),
-    ),
-    "one position": (
-        Toy(lambda toy, x: toy.conv(x)[:, :, 0, 1], conv=conv(3)),
-        (1, 8, 8),
-        ((3, 3), (1, 1), (0, 1)),
-        (None, ((0, 2), (1, 3))),
-    ),
+        (1, 9, 9), (9, None, 0)),
+    "a squeeze in two steps": (Toy(lambda toy, x: toy.pool(x).squeeze(3).squeeze(2), pool=nn.AdaptiveAvgPool2d(1)),
+                               (1, 8, 9), ((8, 9), 1, 0)),
+    "one position": (Toy(lambda toy, x: toy.conv(x)[:, :, 0, 1], conv=conv(3)), (1, 8, 8), (3, 1, (0, 1))),
     "a linear layer by hand": (
         Toy(lambda toy, x: toy.pool(x)[0].flatten(1) @ toy.w, pool=nn.MaxPool2d(3, return_indices=True), w=WEIGHTS),
-        (1, 8, 8),
-        ((6, 6), (3, 3), (0, 0)),
-        (None, ((0, 5), (0, 5))),
-    ),
+        (1, 8, 8), (6, 3, 0)),
     "softmax over channels, and over a row": (
-        Toy(lambda toy, x: toy.conv(x).softmax(1).softmax(3), conv=conv(3, channels=(1, 2))),
-        (1, 8, 9),
-        ((3, 9), (1, 0), (0, 0)),
-        ((1, 3), ((1, 3), (0, 8))),
-    ),
-    "pooling into unequal parts": (  # of 7 into 3: positions 0-2, 2-4 and 4-6
-        nn.Sequential(nn.AdaptiveAvgPool2d((3, 2))),
-        (1, 7, 8),
-        ((3, 4), (Fraction(7, 3), 4), (0, 0)),
-        ((1, 1), ((2, 4), (4, 7))),
-    ),
-    "pooling into more parts than there are": (
-        nn.Sequential(nn.AdaptiveMaxPool2d((4, 4))),
-        (1, 2, 3),
-        ((1, 2), (HALF, Fraction(3, 4)), (0, 0)),
-        ((1, 1), ((0, 0), (0, 1))),
-    ),
+        Toy(lambda toy, x: toy.conv(x).softmax(1).softmax(3), conv=conv(3, channels=(1, 2))), (1, 8, 9),
+        ((3, 9), (1, 0), 0)),
+    "chosen by a mask": (Toy(lambda toy, x: toy.conv(x).where(torch.arange(7) < 3, torch.zeros(())), conv=conv(3)),
+                         (1, 9, 9), (3, 1, 0)),
+    "pooling into unequal parts": (nn.Sequential(nn.AdaptiveAvgPool2d((3, 2))),  # of 7 into 3: 0-2, 2-4 and 4-6
+                                   (1, 7, 8), ((3, 4), (Fraction(7, 3), 4), 0)),
+    "pooling into more parts than there are": (nn.Sequential(nn.AdaptiveMaxPool2d((4, 4))), (1, 2, 3),
+                                               ((1, 2), (HALF, Fraction(3, 4)), 0)),
     "a norm over neighbouring channels": (
-        Toy(
-            lambda toy, x: toy.norm(torch.cat([toy.a(x), x, x, x], 1))[:, 2:3],
-            a=conv(3, padding=1),
-            norm=nn.LocalResponseNorm(3),
-        ),
-        (1, 9, 9),
-        ((3, 3), (1, 1), (-1, -1)),
-        ((4, 4), ((4, 4), (4, 4))),
-    ),
-    "what is printed, asserted and decided by shape": (
-        Toy(talkative, conv=conv(3)),
-        (1, 9, 9),
-        ((4, 4), (2, 2), (0, 0)),
-        ((0, 1), ((0, 3), (2, 5))),
-    ),
-    "changed in place by another name": (
-        Toy(changed_by_another_name, a=conv(1), b=conv(5, padding=2), c=conv(1)),
-        (1, 28, 28),
-        ((5, 5), (1, 1), (-2, -2)),
-        (None, ((12, 16), (12, 16))),
-    ),
-    "layers built in the forward pass": (
-        Toy(lambda toy, x: nn.Conv2d(1, 1, 3)(nn.ReLU()(toy.conv(x))), conv=conv(3)),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
-    "several GPUs": (
-        nn.DataParallel(nn.Sequential(conv(3), nn.DataParallel(conv(3)))),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
-    "compiled": (
-        torch.compile(nn.Sequential(conv(3), torch.compile(conv(3)))),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
+        Toy(lambda toy, x: toy.norm(torch.cat([toy.a(x), x, x, x], 1))[:, 2:3], a=conv(3, padding=1),
+            norm=nn.LocalResponseNorm(3)), (1, 9, 9),
+        (3, 1, -1)),
+    "changed in place by another name": (Toy(changed_by_another_name, a=conv(1), b=conv(5, padding=2), c=conv(1)),
+                                         (1, 28, 28), (5, 1, -2)),
+    "layers built in the forward pass": (Toy(lambda toy, x: nn.Conv2d(1, 1, 3)(nn.ReLU()(toy.conv(x))), conv=conv(3)),
+                                         (1, 9, 9), (5, 1, 0)),
     "weights of a given norm": (
         nn.Sequential(nn.utils.parametrizations.weight_norm(conv(3)), nn.utils.parametrizations.spectral_norm(conv(3))),
-        (1, 9, 9),
-        ((5, 5), (1, 1), (0, 0)),
-        ((0, 4), ((0, 4), (4, 8))),
-    ),
+        (1, 9, 9), (5, 1, 0)),
+    "one number for each image": (Toy(lambda toy, x: x[:, :, 2:].mean((1, 2, 3)) * toy.w, w=SCALE), (1, 9, 8),
+                                  ((7, 8), 1, (2, 0))),
 }
+# fmt: on
 
 
-@pytest.mark.parametrize(("model", "input_size", "theory", "seen"), FOLLOWED.values(), ids=FOLLOWED)
-def test_what_other_networks_have_is_followed(model, input_size, theory, seen, capsys):
-    rows = layer_table(model, input_size)
-    unit, box = seen
-    assert sees(rows[-1]) == theory
-    assert rows[-1].box(unit) == box
-    assert sum(row.params for row in rows) == sum(p.numel() for p in model.parameters())
-    for row in rows:
-        for unit in some_units(row):
-            assert row.box(unit) == measured_receptive_field(model, row.name, unit, input_size), (row, unit)
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(("model", "input_size", "theory"), FOLLOWED.values(), ids=FOLLOWED)
+def test_what_other_networks_have_is_followed(model, input_size, theory):
+    last = layer_table(model, input_size)[-1]
+    assert sees(last) == tuple(map(both, theory))
+    assert last.box() == measured_receptive_field(model, last.name, None, input_size)
+    check(model, input_size)
+
+
+def test_an_output_with_its_channels_last_is_seen_as_a_whole():
+    model = Toy(lambda toy, x: toy.conv(x).permute(0, 2, 3, 1) * toy.w, conv=conv(3), w=SCALE)
+    last = layer_table(model, (1, 9, 8))[-1]
+    assert (last.output_shape, last.params, last.box()) == ((7, 6, 1), 1, ((0, 8), (0, 7)))
 
 
 # ---- the rule ----
@@ -384,6 +189,13 @@ def test_what_mixes_images_is_not_measured(layer):
         measured_receptive_field(nn.Sequential(conv(3), layer), "1", None, (1, 5, 5))
     with pytest.raises(ValueError, match="^1 cannot be followed: .*images"):
         layer_table(nn.Sequential(conv(3), layer), (1, 5, 5))
+
+
+def test_an_interpolation_rounds_as_in_float32():
+    model = nn.Sequential(nn.Upsample(size=(19, 23), mode="bilinear"))
+    (row,) = layer_table(model, (1, 3, 5))
+    for i in range(19):
+        assert row.box((i, i)) == measured_receptive_field(model, "0", (i, i), (1, 3, 5)), i
 
 
 # ---- what is said beside the table ----
@@ -468,8 +280,3 @@ def test_multiply_adds_are_half_of_what_torch_counts(model, input_size):
         assert sum(column) == total
         assert f", {total:,} multiply-adds" in lines[len(table) + 3]
     assert "ultiply" not in to_markdown(rows)
-
-
-def test_the_multiply_adds_of_a_convolution_by_hand():
-    (row,) = layer_table(nn.Sequential(conv(3, channels=(2, 4))), (2, 6, 7))
-    assert row.multiply_adds == 4 * (2 * 3 * 3) * (4 * 5)

@@ -1,9 +1,9 @@
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from test_receptive_field import Toy
+from torch import nn
 
 from helpers.model import Net
 from helpers.summary import summary
@@ -47,41 +47,43 @@ def test_an_input_of_another_size_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-class Toy(nn.Module):
-    def __init__(self, compute: Callable[["Toy", Tensor], Tensor], **parts: nn.Module | nn.Parameter) -> None:
-        super().__init__()
-        self.compute = compute
-        for name, part in parts.items():
-            setattr(self, name, part)
+NO_TABLE = "has none for this model"
+TABLES = {  # a network, what the lines of its layers count, and what the last line says of torchsummary's table
+    "a layer used twice": (
+        Toy(lambda toy, x: toy.c(x + toy.c(x)), c=nn.Conv2d(3, 3, 3, padding=1)),
+        [84, 0],
+        "168 parameters",
+    ),
+    "a bare parameter": (
+        Toy(lambda toy, x: toy.a(x) * toy.g, a=nn.Conv2d(3, 8, 3), g=nn.Parameter(torch.ones(8, 1, 1))),
+        [224, 8],
+        "224 parameters",
+    ),
+    "a weight of a given norm": (
+        nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))),
+        [116],
+        "112 parameters",
+    ),
+    "no parameters": (nn.Sequential(nn.ReLU()), [0], NO_TABLE),
+    "the model is a layer": (nn.Conv2d(3, 4, 3), [112], NO_TABLE),
+    "a tuple in a tuple": (Toy(lambda toy, x: toy.lstm(x.flatten(2))[0], lstm=nn.LSTM(1024, 5)), [20_620], NO_TABLE),
+    "a list": (
+        Toy(lambda toy, x: toy.both([toy.c(x), x]), both=Toy(lambda toy, xs: xs[0] + xs[1]), c=nn.Conv2d(3, 3, 1)),
+        [12, 0],
+        NO_TABLE,
+    ),
+    "in double precision": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double(), [112, 0], "---"),
+}
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.compute(self, x)
 
-
-def rows_total_and_note(model: nn.Module) -> tuple[list[int], str, str]:
-    """Return what the lines of the layers count, the line of the total, and the last line."""
+@pytest.mark.parametrize(("model", "expected", "last"), TABLES.values(), ids=TABLES)
+def test_each_parameter_is_counted_once_also_where_torchsummary_fails(
+    model: nn.Module, expected: list[int], last: str
+) -> None:
     lines = summary(model, (3, 32, 32)).splitlines()
-    counts = [int(line.split()[-1].replace(",", "")) for line in lines if "[-1" in line]
-    return counts, next(line for line in lines if line.startswith("Total params")), lines[-1]
-
-
-def test_a_layer_used_twice_is_counted_once() -> None:
-    model = Toy(lambda toy, x: toy.c(x + toy.c(x)), c=nn.Conv2d(3, 3, 3, padding=1))
-    counts, total, note = rows_total_and_note(model)
-    assert (counts, total) == ([84, 0], "Total params: 84")
-    assert "168 parameters" in note
-
-
-def test_a_bare_parameter_is_counted() -> None:
-    model = Toy(lambda toy, x: toy.a(x) * toy.g, a=nn.Conv2d(3, 8, 3), g=nn.Parameter(torch.ones(8, 1, 1)))
-    counts, total, note = rows_total_and_note(model)
-    assert (counts, total) == ([224, 8], "Total params: 232")
-    assert "224 parameters" in note
-
-
-def test_a_weight_of_a_given_norm_has_a_table() -> None:
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
-    assert rows_total_and_note(model)[1] == "Total params: 116"
+    assert [int(line.split()[-1].replace(",", "")) for line in lines if "[-1" in line] == expected
+    assert f"Total params: {sum(expected):,}" in lines
+    assert last in lines[-1]
 
 
 def test_the_trainable_ones_are_told_apart_within_a_layer_and_all_sizes_follow() -> None:
@@ -91,25 +93,6 @@ def test_the_trainable_ones_are_told_apart_within_a_layer_and_all_sizes_follow()
     assert "Trainable params: 3,072,000" in lines and "Non-trainable params: 1,000" in lines
     sizes = [float(line.rpartition(" ")[2]) for line in lines if "(MB)" in line]
     assert sizes[2] == 11.72 and abs(sum(sizes[:3]) - sizes[3]) < 0.01
-
-
-TABLES_OF_OUR_OWN = {  # what the lines of the layers count
-    "no parameters": (nn.Sequential(nn.ReLU()), [0]),
-    "the model is a layer": (nn.Conv2d(3, 4, 3), [112]),
-    "a tuple in a tuple": (Toy(lambda toy, x: toy.lstm(x.flatten(2))[0], lstm=nn.LSTM(1024, 5)), [20_620]),
-    "a list": (
-        Toy(lambda toy, x: toy.both([toy.c(x), x]), both=Toy(lambda toy, xs: xs[0] + xs[1]), c=nn.Conv2d(3, 3, 1)),
-        [12, 0],
-    ),
-    "in double precision": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double(), [112, 0]),
-}
-
-
-@pytest.mark.parametrize(("model", "expected"), TABLES_OF_OUR_OWN.values(), ids=TABLES_OF_OUR_OWN)
-def test_what_torchsummary_has_no_table_for_has_one(model: nn.Module, expected: list[int]) -> None:
-    counts, total, _ = rows_total_and_note(model)
-    assert counts == expected
-    assert total == f"Total params: {sum(expected):,}"
 
 
 def test_outputs_of_a_tuple_are_sizes_of_their_own() -> None:

@@ -31,8 +31,8 @@ class Call:
 
     @property
     def kind(self) -> str:
-        """One name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu."""
-        return self.name.replace("_", "").lower()
+        """One name for nn.LeakyReLU, F.leaky_relu and Tensor.leaky_relu_: leakyrelu. Indices make no difference."""
+        return self.name.replace("_", "").lower().removesuffix("withindices")
 
     @property
     def in_place(self) -> bool:

@@ -44,10 +44,9 @@ def multiply_adds(call: Call) -> int:
     if call.kind in WEIGHTED:
         left, _ = factors(call)
         return result.numel() // 2 * left.shape[-1]
-    if call.kind.startswith("convtranspose"):
-        return arguments["input"].numel() // 2 * arguments["weight"][0].numel()
     if call.kind.startswith("conv"):
-        return result.numel() // 2 * arguments["weight"][0].numel()
+        positions = arguments["input"] if call.kind.startswith("convtranspose") else result
+        return positions.numel() // 2 * arguments["weight"][0].numel()
     return 0
 
 

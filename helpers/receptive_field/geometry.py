@@ -13,6 +13,7 @@ from helpers.receptive_field.sliding import slide
 
 Pair = tuple[int, int]  # (height, width), (row, column) or (first, last)
 Box = tuple[Pair, Pair]  # ((top, bottom), (left, right)): in pixels; bottom and right are included
+OUTSIDE = -(1 << 40)  # a position so far outside of every map that no advance leads into it
 
 
 class Window(NamedTuple):
@@ -25,11 +26,6 @@ class Window(NamedTuple):
 
     def pattern(self) -> "Pattern":
         return Pattern([[k * self.dilation - self.padding for k in range(self.kernel_size)]], self.stride)
-
-    def positions(self, num_units: int) -> Tensor:
-        """Return the positions each unit reads, (num_units, kernel_size); some may lie outside of the map."""
-        offsets = torch.arange(self.kernel_size) * self.dilation - self.padding
-        return torch.arange(num_units)[:, None] * self.stride + offsets
 
 
 class Pattern(NamedTuple):
@@ -46,18 +42,16 @@ class Pattern(NamedTuple):
         return self
 
     def positions(self, num_units: int) -> Tensor:
-        """As ``Window.positions``; rows of units that read fewer positions are filled up with -1."""
-        rows = []
-        for unit in range(num_units):
-            repeats, phase = divmod(unit, len(self.reads))
-            rows.append([position + repeats * self.advance for position in self.reads[phase]])
-        return rectangular(rows)
+        """Return the positions each unit reads, as ``rectangular`` does; some may lie outside of the map."""
+        units = torch.arange(num_units)
+        repeats, phases = units // len(self.reads), units % len(self.reads)
+        return rectangular(self.reads)[phases] + repeats[:, None] * self.advance
 
 
 def rectangular(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Return ``rows`` as one tensor; shorter rows are filled up with -1, a position outside of every map."""
+    """Return ``rows`` of positions as one tensor; shorter rows are filled up with OUTSIDE."""
     width = max(len(row) for row in rows)
-    return torch.tensor([list(row) + [-1] * (width - len(row)) for row in rows])
+    return torch.tensor([list(row) + [OUTSIDE] * (width - len(row)) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class Field:
     @property
     def receptive_field(self) -> int:
         """The number of pixels a unit sees; the largest if units differ."""
-        ends = [self.of(unit) for unit in range(min(self.length, len(self.first)))]
+        ends = zip(self.first[: self.length], self.last, strict=False)
         return max(last - first + 1 for first, last in ends)
 
     @property
@@ -85,11 +79,6 @@ class Field:
         jump = Fraction(self.step, len(self.first))
         return int(jump) if jump.denominator == 1 else jump
 
-    @property
-    def start(self) -> int:
-        """The first pixel that the first unit sees."""
-        return self.first[0]
-
     def of(self, unit: int) -> tuple[int, int]:
         """Return the first and the last pixel that ``unit`` sees; the unit may lie outside of the map."""
         steps, phase = divmod(unit, len(self.first))
@@ -97,8 +86,7 @@ class Field:
 
     def hull(self, units: Sequence[int]) -> tuple[int, int]:
         """Return the first and the last pixel that ``units`` see together."""
-        ends = [self.of(unit) for unit in units]
-        return min(first for first, _ in ends), max(last for _, last in ends)
+        return hull([self.of(unit) for unit in units])
 
     def through(self, window: Window | Pattern, length: int) -> "Field":
         """Return the field of ``length`` units that read this map through ``window``."""
@@ -106,14 +94,18 @@ class Field:
             size, jump, start = slide(self.receptive_field, self.step, self.first[0], *window)
             return Field(length, (start,), (start + size - 1,), jump)
         reads, advance = window.pattern()
-        repeats = len(self.first) // gcd(
-            len(self.first), advance
-        )  # after which the pattern starts at phase 0 of this field again
+        period = len(self.first)
+        repeats = period // gcd(period, advance)  # after which the pattern starts at phase 0 of this field again
         hulls = []
         for repeat in range(repeats):
             hulls += [self.hull([position + repeat * advance for position in read]) for read in reads]
         first, last = zip(*hulls, strict=True)
-        return Field(length, first, last, self.step * repeats * advance // len(self.first))
+        return Field(length, first, last, self.step * repeats * advance // period)
+
+
+def hull(ends: Sequence[Pair]) -> Pair:
+    """Return the first and the last of all pixels, given the ``ends``, (first, last), of parts."""
+    return min(first for first, _ in ends), max(last for _, last in ends)
 
 
 def union(fields: Sequence[Field], length: int) -> Field | None:
@@ -128,13 +120,11 @@ def union(fields: Sequence[Field], length: int) -> Field | None:
         return fields[0]
     all_the_same = 0 in jumps or any(field.length < length for field in fields)
     if all_the_same or length == 1:
-        hulls = [field.hull((0, field.length - 1)) for field in fields]
-        first, last = min(first for first, _ in hulls), max(last for _, last in hulls)
+        first, last = hull([field.hull((0, field.length - 1)) for field in fields])
         return Field(length, (first,), (last,), 0 if all_the_same else int(max(jumps)))
     if len(jumps) > 1:
         return None
     period = lcm(*(len(field.first) for field in fields))
-    ends = [[field.of(unit) for field in fields] for unit in range(period)]
-    first = tuple(min(first for first, _ in pairs) for pairs in ends)
-    last = tuple(max(last for _, last in pairs) for pairs in ends)
+    ends = [hull([field.of(unit) for field in fields]) for unit in range(period)]
+    first, last = zip(*ends, strict=True)
     return Field(length, first, last, int(fields[0].jump * period))

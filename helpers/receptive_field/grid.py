@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from helpers.receptive_field.extents import NOTHING, compact
-from helpers.receptive_field.geometry import Pair, Pattern, Window
+from helpers.receptive_field.geometry import Pair, Pattern
 
 MAX_PERIOD = 16  # in units: longer periods are not found; the pattern must also occur three times
 
@@ -26,19 +26,19 @@ def all_channels_see_the_same(units: Tensor) -> bool:
     return bool(((shared == shared.amax((1, 2), keepdim=True)) | (shared == NOTHING)).all())
 
 
-def advances(grid: Sequence[Window | Pattern] | None) -> bool:
+def advances(grid: Sequence[Pattern] | None) -> bool:
     """Tell whether there is a ``grid`` in which neighbouring units see different regions along both axes."""
-    return bool(grid) and all(window.pattern().advance for window in grid)
+    return bool(grid) and all(pattern.advance for pattern in grid)
 
 
-def grid_of(units: Tensor) -> list[Window | Pattern] | None:
-    """Return for each axis the window through which a tensor reads a map; None if its elements form no grid.
+def grid_of(units: Tensor) -> list[Pattern] | None:
+    """Return for each axis the pattern in which a tensor reads a map; None if its elements form no grid.
 
     ``units`` is (4, images, channels, rows, columns). A position sees what its channels see together. A position that
     sees nothing, as under a mask, fits into any grid.
     """
     together = compact(units).amax((1, 2)).expand(4, *units.shape[-2:])
-    windows = []
+    grid = []
     for axis in range(2):
         last, minus_first = together[axis], together[2 + axis]
         line_last, line_minus_first = last.amax(1 - axis, True), minus_first.amax(1 - axis, True)
@@ -49,40 +49,39 @@ def grid_of(units: Tensor) -> list[Window | Pattern] | None:
         for i, (first, end) in enumerate(ends):
             if end != NOTHING:
                 lines[i] = (int(first), int(end))
-        window = window_of(lines, last.shape[axis])
-        if window is None:
+        pattern = pattern_of(lines, last.shape[axis])
+        if pattern is None:
             return None
-        windows.append(window)
-    return windows
+        grid.append(pattern)
+    return grid
 
 
-def window_of(lines: dict[int, Pair], num_lines: int) -> Window | Pattern | None:
-    """Return the window or pattern with which line i reads the positions ``lines[i]`` (first, last) of a map.
+def pattern_of(lines: dict[int, Pair], num_lines: int) -> Pattern | None:
+    """Return the pattern in which line i reads the positions ``lines[i]`` (first, last) of a map; None if none fits.
 
-    A line that is not in ``lines`` reads only padding. Windows may be cut off at the borders of the map, as long as
-    one of them is whole. Returns None if no window or pattern fits.
+    A line that is not in ``lines`` reads only padding. What a line reads may be cut off at the borders of the map, as
+    long as one line reads all of it.
     """
     if not lines:
         return None
     first = min(start for start, _ in lines.values())
     last = max(end for _, end in lines.values())
     if num_lines == 1:
-        return Window(last - first + 1, padding=-first)
+        return Pattern([range(first, last + 1)], 1)
     if len(lines) > 1 and set(lines.values()) == {(first, last)}:
-        return Window(last - first + 1, 0, -first)
+        return Pattern([range(first, last + 1)], 0)
     starts = {i: start for i, (start, _) in lines.items()}
     ends = {i: end for i, (_, end) in lines.items()}
     uncut_starts = {i: start for i, start in starts.items() if start > first}
     uncut_ends = {i: end for i, end in ends.items() if end < last}
-    known = [(starts, ends)]  # tried first as if no window were cut off
+    known = [(starts, ends)]  # tried first as if no line were cut off
     if uncut_starts.keys() & uncut_ends.keys():
         known.append((uncut_starts, uncut_ends))
     for period in range(1, max(1, min(num_lines // 3, MAX_PERIOD)) + 1):
         for known_starts, known_ends in known:
             pattern = periodic(known_starts, known_ends, period)
             if pattern and all(clipped(pattern, i, first, last) == line for i, line in lines.items()):
-                read, advance = pattern.reads[0], pattern.advance
-                return pattern if period > 1 else Window(len(read), advance, -read[0])
+                return pattern
     return None
 
 

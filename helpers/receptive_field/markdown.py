@@ -20,8 +20,9 @@ def to_markdown(rows: Sequence, multiply_adds: bool = False) -> str:
     lines = []
     for row in rows:
         shapes = [_by(*shape[1:], shape[0]) for shape in (row.input_shape, row.output_shape)]
+        jump = "varies" if None in row.jump else _by(*row.jump)
         numbers = [f"{getattr(row, name):,}" for name in columns.values()]
-        lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), _jump(row), *numbers])
+        lines.append([row.name, row.operation, *shapes, _by(*row.receptive_field), jump, *numbers])
     totals = [f"{sum(getattr(row, name) for row in rows):,} {title.lower()}" for title, name in columns.items()]
     notes = [f"Note: {note}" for note in (*_larger_than_image(rows), *_own_notes(rows), *_unseen_pixels(rows))]
     return "\n\n".join([markdown_table(head, lines, num_left=2), f"Total: {', '.join(totals)}", *notes])
@@ -70,10 +71,6 @@ def _unseen_pixels(rows: Sequence) -> list[str]:
         unit = f"the central unit of {maps[-1].name}, the last layer with a map,"
         notes.append(f"{unit} sees {seen} of {_by(*image)} pixels.")
     return notes
-
-
-def _jump(row) -> str:
-    return "varies" if None in row.jump else _by(*row.jump)
 
 
 def _by(*numbers: int | Fraction) -> str:

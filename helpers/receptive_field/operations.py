@@ -58,16 +58,9 @@ WEIGHTED = names("linear matmul rmatmul mm bmm mv addmm addmv baddbmm")  # produ
 FUSED = {"flatten", "view", "reshape", "squeeze", "softmax", "logsoftmax"}  # not worth a stage of their own
 
 SIGNATURES = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), "input weight bias stride padding dilation groups"),
-    **dict.fromkeys(
-        ("convtranspose1d", "convtranspose2d", "convtranspose3d"),
-        "input weight bias stride padding output_padding groups dilation",
-    ),
-    **{
-        f"maxpool{n}d{indices}": "input kernel_size stride padding dilation ceil_mode"
-        for n in (1, 2, 3)
-        for indices in ("", "withindices")
-    },
+    **{f"conv{n}d": "input weight bias stride padding dilation groups" for n in (1, 2, 3)},
+    **{f"convtranspose{n}d": "input weight bias stride padding output_padding groups dilation" for n in (1, 2, 3)},
+    **{f"maxpool{n}d": "input kernel_size stride padding dilation ceil_mode" for n in (1, 2, 3)},
     **{f"avgpool{n}d": "input kernel_size stride padding ceil_mode count_include_pad" for n in (1, 2, 3)},
     **{f"lppool{n}d": "input norm_type kernel_size stride ceil_mode" for n in (1, 2, 3)},
     "interpolate": "input size scale_factor mode align_corners recompute_scale_factor antialias",

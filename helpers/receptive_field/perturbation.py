@@ -1,7 +1,7 @@
 """Measure which pixels a unit sees: set pixels to NaN and look whether the unit becomes NaN."""
 
 from collections.abc import Callable, Sequence
-from math import nan
+from math import nan, prod
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ def bands_reaching(
     for image, (axis, lines) in zip(images, bands, strict=False):
         image.narrow(axis + 1, lines.start, len(lines)).fill_(nan)
     output = _output_of(network, layer, images)
-    maps = output if output.ndim == 4 else output.flatten(1)[..., None, None]
+    maps = output if output.ndim == 4 else output.reshape(len(output), -1, 1, 1)
     is_nan = at(maps, unit).isnan().flatten(1).any(1).tolist()
     if is_nan[-1] and bands:
         bands_reaching(network, layer, unit, input_size, [])  # raises if an image of ones alone gives NaN
@@ -36,24 +36,26 @@ def bands_reaching(
     return {band for band, hit in zip(bands, is_nan, strict=False) if hit}
 
 
-def search(sides: Pair, num_values: int, reaching: Callable[[list[Band]], set[Band]]) -> Box | None:
+def search(input_size: Sequence[int], reaching: Callable[[list[Band]], set[Band]]) -> Box | None:
     """Return the box of pixels from which NaN reaches a unit; None if it reaches it from nowhere.
 
     ``reaching`` returns which of the given bands reach the unit. Each of the four edges of the box is searched for in a
     range of lines, at first the whole side of the image. In every round all ranges are cut into bands, and each range
-    shrinks to the outermost band that reaches the unit. A range is cut into as many bands as fit into CHUNK values, at
-    ``num_values`` for each image, but at least two.
+    shrinks to the outermost band that reaches the unit. A range is cut into as many bands as fit into CHUNK values, but
+    at least two.
     """
-    whole_image = (0, range(sides[0]))
+    _, height, width = input_size
+    whole_image = (0, range(height))
     if whole_image not in reaching([whole_image]):
         return None
-    num_bands = max(2, CHUNK // (4 * num_values))
-    edges = [(0, "first"), (0, "last"), (1, "first"), (1, "last")]
-    ranges = {(axis, end): range(sides[axis]) for axis, end in edges}
+    num_bands = max(2, CHUNK // (4 * prod(input_size)))
+    ranges = {(axis, end): range(side) for axis, side in enumerate((height, width)) for end in ("first", "last")}
     while any(len(lines) > 1 for lines in ranges.values()):
         cuts = {}  # for each edge from the outside to the inside
-        for edge, lines in ranges.items():
-            cuts[edge] = _cut(lines, num_bands) if edge[1] == "first" else _cut(lines, num_bands)[::-1]
+        for (axis, end), lines in ranges.items():
+            size = -(-len(lines) // num_bands)  # rounded up
+            cut = [lines[i : i + size] for i in range(0, len(lines), size)]
+            cuts[axis, end] = cut if end == "first" else cut[::-1]
         # Some line of the range reaches the unit: if no other band does, the innermost one must.
         bands = {(axis, lines): None for (axis, _), cut in cuts.items() for lines in cut[:-1]}
         hits = reaching(list(bands))
@@ -63,11 +65,6 @@ def search(sides: Pair, num_values: int, reaching: Callable[[list[Band]], set[Ba
     rows = (ranges[0, "first"].start, ranges[0, "last"].start)
     columns = (ranges[1, "first"].start, ranges[1, "last"].start)
     return rows, columns
-
-
-def _cut(lines: range, num_bands: int) -> list[range]:
-    size = -(-len(lines) // num_bands)  # rounded up
-    return [lines[i : i + size] for i in range(0, len(lines), size)]
 
 
 class _Reached(BaseException):
@@ -84,10 +81,11 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
         """Run ``call`` and return for each output whether it can show NaN, as floating-point numbers can."""
         inputs_show_nan = all(tracer.states[source] for source in call.sources)
         has_nan = any(source.is_floating_point() and source.isnan().any() for source in call.sources)
-        if call.kind in NORMS:
-            call.result = _run_without_statistics(call)
+        source = call.sources[0]
+        if call.kind in NORMS:  # statistics count as constants: those that ignore NaN leave it where it is
+            call.result = call.run({id(source): source.nan_to_num(0)}) + 0 * source
         elif call.kind == "interpolate":  # in float32, as usual: rounding decides which positions it reads
-            call.result = call.run({id(call.sources[0]): call.sources[0].float()}).double()
+            call.result = call.run({id(source): source.float()}).double()
         else:
             call.result = call.run()
         hides_nan = not inputs_show_nan or (has_nan and not _shows_nan(call))
@@ -113,12 +111,6 @@ def _output_of(network: nn.Module, layer: str, images: Tensor) -> Tensor:
     raise ValueError(f"there is no layer {layer!r}: take the name of a row of layer_table")
 
 
-def _run_without_statistics(call: Call) -> Tensor:
-    """Run a normalisation with statistics that ignore NaN, so that NaN stays where it is: they count as constants."""
-    source = call.sources[0]
-    return call.run({id(source): source.nan_to_num(0)}) + 0 * source
-
-
 def _shows_nan(call: Call) -> bool:
     """Tell whether the result of a ``call`` that read NaN contains NaN, or does not depend on what is NaN."""
     numbers = [output for output in call.outputs() if output.is_floating_point()]
@@ -128,10 +120,7 @@ def _shows_nan(call: Call) -> bool:
         return True
     if call.name.endswith("_"):  # its input is overwritten: it cannot be run again
         return False
-    low, high = _run_with(call, -1e3), _run_with(call, 1e3)
-    return all(one.equal(other) for one, other in zip(low, high, strict=True))
-
-
-def _run_with(call: Call, value: float) -> list[Tensor]:
-    """Return the outputs of ``call`` with ``value`` in place of NaN."""
-    return tensors_in(call.run({id(source): source.nan_to_num(value) for source in call.sources}))
+    results = []
+    for value in (-1e3, 1e3):  # in place of NaN
+        results.append(tensors_in(call.run({id(source): source.nan_to_num(value) for source in call.sources})))
+    return all(low.equal(high) for low, high in zip(*results, strict=True))

@@ -1,7 +1,6 @@
 """A rule for each kind of operation: from the states of its inputs to those of its outputs."""
 
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from helpers.receptive_field.elementwise import (
     moved,
     moved_between_maps,
     pointwise,
+    united,
 )
 from helpers.receptive_field.extents import compact, merged
 from helpers.receptive_field.operations import (
@@ -28,7 +28,7 @@ from helpers.receptive_field.operations import (
     factors,
     named_arguments,
 )
-from helpers.receptive_field.state import FieldState, as_map_if_it_is_one, on_common_map
+from helpers.receptive_field.state import FieldState, as_map_if_it_is_one
 from helpers.receptive_field.windows import MOVING_WINDOWS, WINDOWS, through_window
 from helpers.runtime.looking import first_line
 
@@ -38,22 +38,17 @@ def propagate(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
 
     Raises ``UnsupportedOperation`` if there is no rule for it, or if the rule does not hold for this call.
     """
-    rule = RULES.get(call.kind)
-    if rule is None:
-        refuse(call, UNSUPPORTED.get(call.kind) or f"which positions it reads is not known; {advice(call)}")
-    if not all(output.numel() for output in call.outputs()):
-        refuse(call, "its result is empty")
     try:
-        results = rule(call, states)
+        if call.kind not in RULES:
+            raise ValueError(UNSUPPORTED.get(call.kind) or f"which positions it reads is not known; {advice(call)}")
+        if not all(output.numel() for output in call.outputs()):
+            raise ValueError("its result is empty")
+        results = RULES[call.kind](call, states)
+        if any(state.mixes_images for state in results):
+            raise ValueError("it mixes images: the result for one depends on the others of the batch")
     except Exception as error:
-        refuse(call, first_line(error))
-    if any(state.mixes_images for state in results):
-        refuse(call, "it mixes images: the result for one depends on the others of the batch")
+        raise UnsupportedOperation(f"{call.label} cannot be followed: {first_line(error)}") from error
     return [as_map_if_it_is_one(state) for state in results]
-
-
-def refuse(call: Call, why: str) -> NoReturn:
-    raise UnsupportedOperation(f"{call.label} cannot be followed: {why}")
 
 
 def advice(call: Call) -> str:
@@ -94,7 +89,7 @@ def read_along(call: Call, state: FieldState, dims: Sequence[int]) -> FieldState
     extents = compact(state.extents).amax(dims, keepdim=True)
     if len(shape) + 1 < extents.ndim:
         extents = extents.squeeze(dims)
-    return state.with_extents(extents.expand(-1, *shape))
+    return state.with_extents(merged([extents], shape))
 
 
 def over_dimension(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
@@ -103,10 +98,8 @@ def over_dimension(call: Call, states: Sequence[FieldState]) -> list[FieldState]
         default = 1
     elif "softm" in call.kind:  # torch's choice, with a warning, if no dim is given
         default = 0 if num_dims in (0, 1, 3) else 1
-    if len(states) > 1:
-        states = on_common_map(states, call.sources[0].shape)
-        states = [states[0].with_extents(merged([state.extents for state in states], call.sources[0].shape))]
-    return [read_along(call, states[0], dimensions(call, default))] * len(call.outputs())
+    state = united(states, call.sources[0].shape)
+    return [read_along(call, state, dimensions(call, default))] * len(call.outputs())
 
 
 def gated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
@@ -124,16 +117,11 @@ def cumulated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
 def weighted(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
     """Linear layers, and products with a constant matrix or vector."""
     source = call.sources[0]
-    left, right = factors(call)
+    left, _ = factors(call)
     if len(states) > 1 or (call.kind == "linear" and source is not left):
         raise ValueError(ATTENTION)
-    if source is left:
-        summed_dim, constant = -1, right
-    else:
-        summed_dim, constant = -min(source.ndim, 2), left
-    state = states[0].in_map_units()
-    extents = compact(state.extents).amax(summed_dim, keepdim=constant.ndim > 1)
-    return [state.with_extents(merged([extents], call.result.shape))]
+    summed_dim = source.ndim - 1 if source is left else max(source.ndim - 2, 0)
+    return [read_along(call, states[0], [summed_dim])]
 
 
 def einsum(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
@@ -157,10 +145,8 @@ def einsum(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
             extents = extents.amax(dim + 1)
     kept = [label for label in labels if label in output]
     order = [kept.index(label) + 1 for label in output if label in kept]
-    extents = extents.permute(0, *order)
-    for dim, label in enumerate(output):
-        if label not in kept:
-            extents = extents.unsqueeze(dim + 1)
+    index = [slice(None) if label in kept else None for label in output]
+    extents = extents.permute(0, *order)[:, *index]
     return [state.with_extents(extents.expand(-1, *call.result.shape))]
 
 

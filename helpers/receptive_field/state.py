@@ -90,7 +90,7 @@ class FieldState:
         if not self.is_map:
             return self._as_one_unit()
         if self.fields:
-            return [(field.receptive_field, field.jump, field.start) for field in self.fields]
+            return [(field.receptive_field, field.jump, field.first[0]) for field in self.fields]
         seen = self.pixels.amax((1, 2)).nan_to_num(neginf=0).int()  # over images and channels: (4, rows, columns)
         sizes = (seen[:2] + seen[2:]).amax((1, 2)) + 1
         return [(int(sizes[axis]), None, -int(seen[2 + axis, 0, 0])) for axis in range(2)]
@@ -135,9 +135,7 @@ def in_common_units(states: Sequence[FieldState]) -> list[FieldState]:
     if share_units(in_map_units):
         return in_map_units
     fields = [state.base_fields for state in in_map_units]
-    sides = {
-        (rows_and_columns[0].length, rows_and_columns[1].length) for rows_and_columns in fields if rows_and_columns
-    }
+    sides = {(rows.length, columns.length) for rows, columns in filter(None, fields)}
     common = union_of_fields(fields, sides.pop()) if len(sides) == 1 else None
     if common is None:
         return [state.in_pixels() for state in in_map_units]
@@ -165,12 +163,7 @@ def after_write(tensor: Tensor, state: FieldState | None, part: Tensor, written:
         new = written.in_map_units()
         old = new.with_extents(torch.tensor(NOTHING).expand(10, *tensor.shape))
     else:
-        states = [state, written]
-        if tensor.shape[-2:] == part.shape[-2:]:
-            states = on_common_map(states, tensor.shape)
-        else:
-            states = in_common_units(states)
-        old, new = states[0].in_map_units(), states[1].in_map_units()
+        old, new = in_common_units([state, written])
     size = tensor.untyped_storage().nbytes() // tensor.element_size()
     addresses, memory = torch.arange(size), torch.full((10, size), NOTHING)
     own_addresses = addresses.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

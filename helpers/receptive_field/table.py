@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import groupby
-from math import prod
 from numbers import Integral
 
 import torch
@@ -16,7 +16,7 @@ from helpers.receptive_field.describe import describe, multiply_adds, note_on
 from helpers.receptive_field.extents import at, box_of
 from helpers.receptive_field.geometry import Box, Pair
 from helpers.receptive_field.operations import FUSED, POINTWISE
-from helpers.receptive_field.perturbation import Band, bands_reaching, search
+from helpers.receptive_field.perturbation import bands_reaching, search
 from helpers.receptive_field.rules import propagate
 from helpers.receptive_field.state import FieldState, after_write, image
 from helpers.receptive_field.tracing import Tracer
@@ -103,9 +103,9 @@ def layer_table(model: nn.Module, input_size: Sequence[int] = (1, 28, 28)) -> li
 
     tracer = Tracer(network, on_call, on_step, after_write)
     tracer.follow(torch.ones(2, *input_size), image(2, *input_size))  # two images: squeeze() drops a batch of one
-    if not rows or tracer.used & uncounted.keys():  # the last steps have no row yet: give them one, as a vector
-        if not waiting:
-            raise ValueError(f"{type(model).__name__} cannot be followed: none of its operations reads the image")
+    if not rows and not waiting:
+        raise ValueError(f"{type(model).__name__} cannot be followed: none of its operations reads the image")
+    if waiting and (not rows or waiting[-1].params & uncounted.keys()):  # they have no row yet: give them one
         if not tracer.states[waiting[-1].output].has_images_first:
             raise ValueError(f"{waiting[-1].name} cannot be followed: its output is not a tensor for each image")
         add_row(reads_row_above_only=False)
@@ -127,26 +127,27 @@ def _row(steps: Sequence[Step], state: FieldState, params: int, reads_row_above_
     """Return the row of the last of ``steps``; the steps before it have no row of their own."""
     last, calls = steps[-1], [call for step in steps for call in step.calls]
     is_pointwise = all(call.kind in FUSED | POINTWISE for call in calls)
-    rows, columns = state.receptive_fields()
-    extents = state.pixels[:, 0].amax(1)  # of the first image, over its channels
+    receptive_field, jump, start = zip(*state.receptive_fields(), strict=True)
+    extents = state.pixels[:, 0]  # of the first image
+    extents = extents.amax(1) if state.is_map else extents.reshape(4, -1).amax(1)[:, None, None]
     notes = []
     for step in steps:
         sentences = dict.fromkeys(note_on(call) for call in step.calls)  # each once
         notes += [(sentence, step.name) for sentence in sentences if sentence]
-    if state.is_map and None in (rows[1], columns[1]):
+    if state.is_map and None in jump:
         notes.append((VARIES, last.name))
     return Row(
         name=last.name,
         operation=describe(last),
         input_shape=tuple(steps[0].sources[0].shape[1:]),
         output_shape=tuple(last.output.shape[1:]),
-        receptive_field=(rows[0], columns[0]),
-        jump=(rows[1], columns[1]),
-        start=(rows[2], columns[2]),
+        receptive_field=receptive_field,
+        jump=jump,
+        start=start,
         params=params,
         multiply_adds=sum(map(multiply_adds, calls)),
         fused=reads_row_above_only and is_pointwise,
-        extents=extents if state.is_map else extents[:, None, None],
+        extents=extents,
         modules=last.modules,
         notes=tuple(notes),
     )
@@ -167,13 +168,8 @@ def measured_receptive_field(
     Raises ``ValueError`` if there is no such layer or unit, if the model cannot take ``input_size``, and for an
     operation that hides NaN or mixes images.
     """
-    height, width = _checked(input_size)[1:]
-    network = _network(model, input_size, torch.float64)
-
-    def reaching(bands: list[Band]) -> set[Band]:
-        return bands_reaching(network, layer, unit, input_size, bands)
-
-    return search((height, width), prod(input_size), reaching)
+    network = _network(model, _checked(input_size), torch.float64)
+    return search(input_size, partial(bands_reaching, network, layer, unit, input_size))
 
 
 def stages(rows: Sequence[Row]) -> list[Row]:

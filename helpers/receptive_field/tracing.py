@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,6 @@ class Tracer(TorchFunctionMode):
         self.states = WeakIdKeyDictionary()  # of each tensor computed from the images
         self.params = WeakIdKeyDictionary()  # paths of the parameters that each tensor was computed from
         self.constants = WeakIdKeyDictionary()  # tensors known not to be computed from the images
-        self.used: set[str] = set()  # paths of the parameters that have acted on the images
         self.paths: set[str] = set()  # a shared parameter has only its first one
         for path, parameter in network.named_parameters():
             self.paths.add(path)
@@ -64,8 +64,8 @@ class Tracer(TorchFunctionMode):
         """
         hooks = []
         for path, module in self.network.named_modules():
-            hooks.append(module.register_forward_pre_hook(self._enter(path), with_kwargs=True))
-            hooks.append(module.register_forward_hook(self._leave(path)))
+            hooks.append(module.register_forward_pre_hook(partial(self._enter, path), with_kwargs=True))
+            hooks.append(module.register_forward_hook(partial(self._leave, path)))
         try:
             with _isolated(images.dtype):
                 images = images.clone().requires_grad_() * 1  # all tensors computed from them get a grad_fn
@@ -108,7 +108,7 @@ class Tracer(TorchFunctionMode):
             raise UnsupportedOperation(f"{call.label} {why}") from error
         if states:  # the result is a tensor or several, not a size
             self.states.update(zip(call.outputs(), states, strict=True))
-            self.used |= self._note_params(call, inputs)
+            self._note_params(call, inputs)
             if call.in_place and self.states[call.args[0]] is not before:
                 self._update_shared_memory(call.args[0])
             self._record(call)
@@ -139,15 +139,14 @@ class Tracer(TorchFunctionMode):
             for i, output in enumerate(call.outputs()):
                 self._finish(Step(f"{name}[{i}]", None, dict(self.modules), call.sources, output, [call]))
 
-    def _note_params(self, call: Call, inputs: list[Tensor]) -> set[str]:
-        """Note and return the paths of the parameters that the outputs of ``call`` were computed from."""
+    def _note_params(self, call: Call, inputs: list[Tensor]) -> None:
+        """Note the paths of the parameters that the outputs of ``call`` were computed from."""
         paths: set[str] = set()
         for tensor in inputs:
             paths |= self.params.get(tensor, set())
         if paths:
             for output in call.outputs():
                 self.params[output] = paths
-        return paths
 
     def _finish(self, step: Step) -> None:
         """Report ``step`` if its output is computed from the images."""
@@ -183,37 +182,27 @@ class Tracer(TorchFunctionMode):
     def _innermost_module(self) -> str:
         return next(reversed(self.modules), type(self.network).__name__)
 
-    def _enter(self, path: str) -> Callable:
-        """Return the hook that runs before the module at ``path``."""
+    def _enter(self, path: str, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Runs before the module at ``path``."""
+        if self.layer or not path:
+            return
+        self.uses[path] += 1
+        name = f"{path} ({self.uses[path]})" if self.uses[path] > 1 else path
+        if is_layer(module):
+            sources = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self.states]
+            self.layer = Step(name, module, dict(self.modules), sources)
+        else:
+            self.modules[name] = type(module).__name__
 
-        def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            if self.layer or not path:
-                return
-            self.uses[path] += 1
-            name = f"{path} ({self.uses[path]})" if self.uses[path] > 1 else path
-            if is_layer(module):
-                sources = [tensor for tensor in tensors_in((args, kwargs)) if tensor in self.states]
-                self.layer = Step(name, module, dict(self.modules), sources)
-            else:
-                self.modules[name] = type(module).__name__
-
-        return enter
-
-    def _leave(self, path: str) -> Callable:
-        """Return the hook that runs after the module at ``path``."""
-
-        def leave(module: nn.Module, args: tuple, output: object) -> None:
-            if self.layer and self.layer.layer is module:
-                step, self.layer = self.layer, None
-                step.output = next(iter(tensors_in(output)), None)
-                step.params |= {f"{path}.{name}" for name, _ in module.named_parameters()} & self.paths
-                if step.output in self.states:
-                    self.used |= step.params
-                self._finish(step)
-            elif path and not self.layer:
-                self.modules.popitem()
-
-        return leave
+    def _leave(self, path: str, module: nn.Module, args: tuple, output: object) -> None:
+        """Runs after the module at ``path``."""
+        if self.layer and self.layer.layer is module:
+            step, self.layer = self.layer, None
+            step.output = next(iter(tensors_in(output)), None)
+            step.params |= {f"{path}.{name}" for name, _ in module.named_parameters()} & self.paths
+            self._finish(step)
+        elif path and not self.layer:
+            self.modules.popitem()
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:

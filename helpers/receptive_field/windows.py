@@ -48,17 +48,15 @@ def pooling(arguments: dict, axis: Axis) -> Window:
     return Window(kernel_size, stride, axis.of(arguments.get("padding", 0)), axis.of(arguments.get("dilation", 1)))
 
 
-def adaptive_pooling(arguments: dict, axis: Axis) -> Window | Pattern:
+def adaptive_pooling(arguments: dict, axis: Axis) -> Pattern:
     """Windows that divide the map evenly, or overlap by one position where it cannot be divided evenly."""
     length, out_length = axis.length, axis.out_length
-    if length % out_length == 0:
-        return Window(length // out_length, length // out_length if out_length > 1 else 1)
     periods = gcd(length, out_length)
     reads = []
     for unit in range(out_length // periods):
         end = -(-(unit + 1) * length // out_length)  # rounded up
         reads.append(range(unit * length // out_length, end))
-    return Pattern(reads, length // periods)
+    return Pattern(reads, length // periods if out_length > 1 else 1)
 
 
 def transposed_convolution(arguments: dict, axis: Axis) -> Pattern:
@@ -72,8 +70,8 @@ def transposed_convolution(arguments: dict, axis: Axis) -> Pattern:
     return Pattern(reads, 1)
 
 
-NEIGHBOURS = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}  # positions read before and after
-LINEAR_NEIGHBOURS = (0, 1)
+# Positions read before and after; the other modes are linear, with (0, 1).
+NEIGHBOURS = {"nearest": (0, 0), "nearest-exact": (0, 0), "bicubic": (1, 2)}
 
 
 def upsampling(arguments: dict, axis: Axis) -> Window | Pattern:
@@ -96,7 +94,7 @@ def upsampling(arguments: dict, axis: Axis) -> Window | Pattern:
         first_place = jump / 2
     elif mode != "nearest":
         first_place = (jump - 1) / 2
-    before, after = NEIGHBOURS.get(mode, LINEAR_NEIGHBOURS)
+    before, after = NEIGHBOURS.get(mode, (0, 1))
     reads = []
     for unit in range(jump.denominator):
         place = floor(first_place + unit * jump)
@@ -130,9 +128,7 @@ WINDOWS: dict[str, AxisRule] = {
     **{f"conv{n}d": convolution for n in (1, 2, 3)},
     **{f"convtranspose{n}d": transposed_convolution for n in (1, 2, 3)},
     **{f"{kind}pool{n}d": pooling for n in (1, 2, 3) for kind in ("max", "avg", "lp")},
-    **{f"maxpool{n}dwithindices": pooling for n in (1, 2, 3)},
     **{f"adaptive{kind}pool{n}d": adaptive_pooling for n in (1, 2, 3) for kind in ("max", "avg")},
-    **{f"adaptivemaxpool{n}dwithindices": adaptive_pooling for n in (1, 2, 3)},
     "interpolate": upsampling,
 }
 
@@ -170,11 +166,11 @@ def through_window(call: Call, states: Sequence[FieldState]) -> list[FieldState]
         window = WINDOWS[call.kind](arguments, axis)
         if call.kind == "interpolate":
             reads = interpolated(arguments, axis, num_axes)
-            windows.append(window if agree(window, reads, axis.length) else None)
+            window = window if agree(window, reads, axis.length) else None
             positions = rectangular(reads)
         else:
-            windows.append(window)
-            positions = window.positions(axis.out_length)
+            positions = window.pattern().positions(axis.out_length)
+        windows.append(window)
         extents = read(extents, extents.ndim + i - num_axes, positions)
     extents = extents.expand(-1, *output.shape)
     return [state_through(windows, state, extents)] * len(call.outputs())
@@ -198,7 +194,7 @@ def state_through(windows: Sequence[Window | Pattern | None], state: FieldState,
 
 def agree(window: Window | Pattern, reads: Sequence[Sequence[int]], length: int) -> bool:
     """Tell whether ``window`` gives the positions ``reads`` for all units, except where it crosses a border."""
-    for expected, positions in zip(window.positions(len(reads)).tolist(), reads, strict=True):
+    for expected, positions in zip(window.pattern().positions(len(reads)).tolist(), reads, strict=True):
         if min(expected) >= 0 and max(expected) < length and expected != positions:
             return False
     return True
