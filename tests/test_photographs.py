@@ -74,6 +74,24 @@ def test_long_straight_strokes_are_ink(pen: int, robust_net: nn.Module) -> None:
     assert read([without_margin(picture, 8) for picture in whole], robust_net) == list(STROKES)
 
 
+CLOSE_UPS = {  # the paper above, below, left and right of a bold digit, in pixels
+    "with a margin": ((15, 15), (15, 15)),
+    "cut out": ((0, 0), (0, 0)),
+    "at the upper edge": ((0, 30), (30, 30)),
+}
+
+
+@pytest.mark.parametrize("close_up", CLOSE_UPS)
+def test_all_of_a_bold_digit_is_ink(close_up: str, mnist: Splits) -> None:
+    for image in mnist[1].images[[0, 1, 2, 4, 5]].numpy():  # no zeros, whose strokes leave next to no hole
+        large = Image.fromarray(image).resize((200, 200), Image.Resampling.BICUBIC).filter(ImageFilter.MaxFilter(31))
+        bold = np.greater(large, 127)
+        (box,) = ndimage.find_objects(bold.astype(int))
+        bold = np.pad(bold[box], CLOSE_UPS[close_up])
+        (digit,) = digits_on(Image.fromarray(np.where(bold, 40, 230).astype(np.uint8)))
+        assert np.array_equal(digit.ink.numpy() > 0, bold)
+
+
 ENLARGEMENTS = [(8, Image.Resampling.NEAREST), (28, Image.Resampling.BICUBIC), (200, Image.Resampling.NEAREST)]
 
 
