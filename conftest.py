@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import ERAV4S5CNNwithBN as script
 from helpers.data import Split, load_mnist
+from helpers.recipe import RECIPES
+from helpers.runtime.files import load_weights
 from helpers.runtime.history import History
 from helpers.runtime.progress import Silent
 
@@ -58,6 +61,14 @@ def mnist() -> Splits:
 def small_mnist(mnist: Splits) -> Splits:
     """Slices of the real splits: 700 training and 300 test images."""
     return mnist[0][:700], mnist[1][:300]
+
+
+@pytest.fixture(scope="session")
+def robust_net() -> nn.Module:
+    """The trained network of the committed run with the recipe ``robust``, in eval mode."""
+    net = RECIPES["robust"].model()
+    load_weights(net, ROOT / "results" / "robust" / "model.pt")
+    return net.eval()
 
 
 @pytest.fixture

@@ -26,13 +26,8 @@ FIXED = {  # other settings, with the only value that the page supports
     nn.MaxPool2d: {"padding": 0, "dilation": 1, "ceil_mode": False},
     nn.AvgPool2d: {"padding": 0, "ceil_mode": False, "divisor_override": None},
 }
-NOT_NEEDED = (
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
-    nn.Flatten,
-    nn.LogSoftmax,
-)  # make no difference to the page's answer
+# These make no difference to the page's answer.
+NOT_NEEDED = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten, nn.LogSoftmax)
 NUM_DIGITS = 10
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -40,7 +41,7 @@ def digits_on(picture: Image.Image) -> list[Digit]:
     fault = fault_in(marks, labels, contrast)
     if fault:
         raise ValueError(f"{named(picture)} {fault}")
-    return [cut_out(np.isin(labels, mark.labels), mark, contrast) for mark in marks]
+    return [cut_out(np.isin(labels, mark.labels), contrast) for mark in marks]
 
 
 def to_mnist(picture: Image.Image) -> Tensor:
@@ -75,22 +76,21 @@ def fault_in(marks: list[Mark], labels: np.ndarray, contrast: Contrast) -> str:
     return ""
 
 
-def cut_out(own: np.ndarray, mark: Mark, contrast: Contrast) -> Digit:
-    """Return the digit whose pixels are ``own`` ``(H, W)``; ``mark`` has its box."""
+def cut_out(own: np.ndarray, contrast: Contrast) -> Digit:
+    """Return the digit whose pixels are ``own`` ``(H, W)``."""
     strongest = contrast.values[own].max()
     ink = np.where(own & (contrast.values >= MIN_INK * strongest), contrast.values / strongest, 0).astype(np.float32)
-    image = centred(torch.from_numpy(thickened(ink[mark.box])))
+    (box,) = ndimage.find_objects((ink > 0).astype(int))
+    image = centred(torch.from_numpy(thickened(ink[box])))
     return Digit(image, torch.from_numpy((ink * 255).astype(np.uint8)))
 
 
 def centred(ink: Tensor) -> Tensor:
-    """Return ``ink`` ``(H, W)``, from 0 (paper) to 1, as an MNIST image ``(28, 28)`` uint8.
+    """Return ``ink``, from 0 (paper) to 1 and cropped to its box, as an MNIST image ``(28, 28)`` uint8.
 
-    The ink is cropped, its longer side scaled to 20 pixels, and its centre of mass moved to the centre of the image, as
-    described by LeCun, Cortes and Burges, The MNIST Database.
+    Its longer side is scaled to 20 pixels, and its centre of mass moved to the centre of the image, as described by
+    LeCun, Cortes and Burges, The MNIST Database.
     """
-    rows, columns = ink.amax(dim=1).nonzero().flatten(), ink.amax(dim=0).nonzero().flatten()
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = INK_SIDE / max(ink.shape)
     size = [max(1, round(side * scale)) for side in ink.shape]
     ink = TF.resize(ink[None], size, antialias=True)[0].clamp(0, 1)

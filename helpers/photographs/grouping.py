@@ -13,6 +13,7 @@ MIN_PIECE = 0.015  # of a digit's area: smaller pieces are specks
 MAX_STROKES = 1.98  # that the rows of a single digit cross, on average
 MAX_STROKES_IN_WIDE = 1.85  # the same for ink wider than high, which is more likely to be two digits
 MAX_ASPECT = 2.2  # width over height of a digit
+TOUCHING = np.ones((3, 3))  # pixels that touch at a corner are connected
 
 
 @dataclass
@@ -41,24 +42,22 @@ class Mark:
     def box(self) -> tuple[slice, slice]:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def overlap(self, other: "Mark") -> tuple[int, int]:
+        """Return by how many pixels two boxes overlap in height and in width; a gap is a negative overlap."""
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        width = min(self.right, other.right) - max(self.left, other.left)
+        return height, width
+
     def gap(self, other: "Mark") -> int:
         """Return the gap between two boxes in pixels, along the axis where it is larger; 0 if they overlap."""
-        return max(
-            self.top - other.bottom, other.top - self.bottom, self.left - other.right, other.left - self.right, 0
-        )
+        return max(-min(self.overlap(other)), 0)
 
     def overlap_in_height(self, other: "Mark") -> float:
         """Return how far two marks overlap vertically, as a fraction of the smaller height."""
-        overlap = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(overlap, 0) / min(self.height, other.height)
+        return self.overlap(other)[0] / min(self.height, other.height)
 
     def contains(self, other: "Mark") -> bool:
-        return (
-            self.top <= other.top
-            and self.bottom >= other.bottom
-            and self.left <= other.left
-            and self.right >= other.right
-        )
+        return self.overlap(other) == (other.height, other.width)
 
     def joined(self, other: "Mark") -> "Mark":
         return Mark(
@@ -68,6 +67,18 @@ class Mark:
             min(self.left, other.left),
             max(self.right, other.right),
         )
+
+
+def connected(mask: np.ndarray, reach: int | tuple[int, int] = 0) -> tuple[np.ndarray, list[Mark]]:
+    """Return the label of each pixel ``(H, W)`` and the marks, joined across gaps of up to ``2 * reach`` pixels."""
+    joined = ndimage.maximum_filter(mask, 2 * np.array(reach) + 1, mode="constant")
+    labels = ndimage.label(joined, TOUCHING)[0] * mask
+    marks = []
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box:
+            rows, columns = box
+            marks.append(Mark([label], rows.start, rows.stop, columns.start, columns.stop))
+    return labels, marks
 
 
 def group(marks: list[Mark]) -> list[Mark]:
@@ -104,12 +115,11 @@ def rows_of(marks: list[Mark]) -> list[list[Mark]]:
 def belongs(piece: Mark, mark: Mark) -> bool:
     """Tell whether ``piece`` is part of the same digit as ``mark``, which is larger."""
     size = mark.longer_side
-    overlap_x = min(piece.right, mark.right) - max(piece.left, mark.left)
-    overlap_y = min(piece.bottom, mark.bottom) - max(piece.top, mark.top)
-    if overlap_x > 0 and overlap_y > 0 and overlap_x * overlap_y > 0.25 * piece.width * piece.height:
+    height, width = piece.overlap(mark)
+    if height > 0 and width > 0 and height * width > 0.25 * piece.width * piece.height:
         return True
     if piece.longer_side > 0.6 * size:
-        return overlap_x > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
+        return width > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
     max_gap = 0.2 if piece.longer_side > MIN_STROKE * size else 0.1
     return piece.gap(mark) < max_gap * size
 

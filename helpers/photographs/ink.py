@@ -83,16 +83,12 @@ def paper_on(grey: np.ndarray) -> np.ndarray:
     dark = grey <= otsu(grey)
     dark_border = np.concatenate(sides(dark)).mean()  # fraction
     paper = dark if dark_border > 0.5 else ~dark
-    if is_slim(grey) and TIGHT < dark_border < 1 - TIGHT:
+    is_slim = max(grey.shape) > 4 * min(grey.shape)  # a tightly cropped stroke, with pieces of paper around it
+    if is_slim and TIGHT < dark_border < 1 - TIGHT:
         paper = min(dark, ~dark, key=share_of_largest_piece)
     if max(dark_border, 1 - dark_border) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, MAX_STROKE):
         paper = ~paper
     return paper
-
-
-def is_slim(grey: np.ndarray) -> bool:
-    """Tell whether a picture is as slim as a tightly cropped one: a single stroke with pieces of paper around it."""
-    return max(grey.shape) > 4 * min(grey.shape)
 
 
 def shows_more_than_ink(ink: np.ndarray) -> bool:
@@ -103,7 +99,7 @@ def shows_more_than_ink(ink: np.ndarray) -> bool:
     top, bottom, left, right = (bool(side.any()) for side in sides(ink))
     across = (top and bottom) or (left and right)
     border = np.concatenate(sides(ink)).mean()
-    if across and (is_slim(ink) or min(border, 1 - border) < TIGHT):
+    if across and min(border, 1 - border) < TIGHT:
         return False
     in_a_corner = ink[:: len(ink) - 1, :: len(ink[0]) - 1].any()
     is_close_up = across or (not in_a_corner and (top or bottom or left or right))
@@ -226,16 +222,19 @@ def contrast_with_paper(levels: np.ndarray) -> Contrast:
     return Contrast(np.abs(contrast), max(MIN_CONTRAST, NOISE * grain), even=True)
 
 
-def thickened(ink: np.ndarray) -> np.ndarray:
-    """Return ``ink`` ``(H, W)``, with strokes thinner than 6% of its size widened to 10% of it.
+def stroke_width(ink: np.ndarray) -> float:
+    """Return the mean width of the strokes ``ink`` ``(H, W)`` in pixels: four times their mean distance to the edge."""
+    ink = np.pad(ink, 1)
+    return 4 * ndimage.distance_transform_edt(ink)[ink].mean() - 1
 
-    MNIST's strokes are about as thick, and a hairline would fade when it is scaled down. The width of a stroke is four
-    times the mean distance of its pixels to its edge.
+
+def thickened(ink: np.ndarray) -> np.ndarray:
+    """Return ``ink``, cropped to its box, with strokes thinner than 6% of its longer side widened to 10% of it.
+
+    MNIST's strokes are about as thick, and a hairline would fade when it is scaled down.
     """
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    size = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    stroke = np.pad(ink > ink.max() / 2, 1)
-    width = 4 * ndimage.distance_transform_edt(stroke)[stroke].mean() - 1
+    size = max(ink.shape)
+    width = stroke_width(ink > ink.max() / 2)
     radius = round((0.1 * size - width) / 2)
     if width >= 0.06 * size or radius < 1:
         return ink

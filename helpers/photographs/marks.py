@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from helpers.photographs.grouping import Mark, group
+from helpers.photographs.grouping import TOUCHING, Mark, connected, group
 from helpers.photographs.ink import FRAME, MIN_INK, Contrast, coverage_of_sides
-from helpers.photographs.ruling import THIN, TOUCHING, bars_between, ruled_lines
+from helpers.photographs.ruling import THIN, bars_between, ruled_lines
 
 MIN_SIZE = 0.025  # of the picture's longer side: smaller marks are not digits
 MIN_SIZE_CLEAN = 0.01  # the same in a picture without grain
@@ -100,20 +100,8 @@ def number_of_marks(contrast: Contrast) -> int:
     strongest = contrast.values.max()
     if strongest < BLANK * contrast.min_ink:
         return 0
-    _, marks = connected(contrast.values > max(MIN_INK * strongest, contrast.min_ink), 0)
+    _, marks = connected(contrast.values > max(MIN_INK * strongest, contrast.min_ink))
     return sum(mark.longer_side > 2 for mark in marks)
-
-
-def connected(mask: np.ndarray, reach: int) -> tuple[np.ndarray, list[Mark]]:
-    """Return the label of each pixel ``(H, W)`` and the marks, joined across gaps of up to ``2 * reach`` pixels."""
-    labels, _ = ndimage.label(ndimage.maximum_filter(mask, 2 * reach + 1, mode="constant"), TOUCHING)
-    labels *= mask
-    marks = []
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box:
-            rows, columns = box
-            marks.append(Mark([label], rows.start, rows.stop, columns.start, columns.stop))
-    return labels, marks
 
 
 def strokes_among(

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from helpers.photographs.grouping import TOUCHING, connected
+from helpers.photographs.ink import stroke_width
 from helpers.photographs.noise import SMALL
 
 THIN = 0.02  # of the picture's longer side: ruled lines are thinner
@@ -12,7 +14,6 @@ SPAN = 0.75  # of the picture's width: ruled lines are visible along more of it
 EDGE = 0.02  # of the picture's width: a line that ends nearer to the edge reaches it
 MAX_STROKES = 3  # long straight strokes in a digit (a 3 may look like a mirrored E): more lines than this are ruled
 FLAT = 2  # length over height of the runs of pixels in a line, at least; nearly 4 at 15 degrees
-TOUCHING = np.ones((3, 3))  # pixels that touch at a corner are connected
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,22 @@ def same_pen(line: np.ndarray, rest: np.ndarray, contrast: np.ndarray) -> bool:
     return bool(max(width_ratio, 1 / width_ratio) < 1.5 and max(contrast_ratio, 1 / contrast_ratio) < 1.35)
 
 
-def stroke_width(ink: np.ndarray) -> float:
-    """Return the mean width of the strokes ``ink`` ``(H, W)`` in pixels: four times their mean distance to the edge."""
-    ink = np.pad(ink, 1)
-    return 4 * ndimage.distance_transform_edt(ink)[ink].mean() - 1
-
-
 def horizontal_lines(mask: np.ndarray, contrast: np.ndarray) -> list[Line]:
-    """Return the long, thin, straight lines in ``mask`` ``(H, W)`` within 15 degrees of horizontal."""
+    """Return the long, thin, straight lines in ``mask`` ``(H, W)`` within 15 degrees of horizontal.
+
+    They are sought along the 200 longest pieces.
+    """
     max_width = max(2, round(max(mask.shape) * THIN))
     height = runs(mask.T).T
     thin = mask & (height <= max_width) & (runs(mask) >= FLAT * height)
     lines: list[Line] = []
     found = np.zeros_like(mask)
-    for rows, columns in flat_pieces(thin, max_width):
+    labels, pieces = connected(thin, (1, max_width // 2))
+    for piece in sorted(pieces, key=lambda piece: -piece.width)[:200]:
+        if piece.width < max(0.06 * mask.shape[1], 4 * piece.height):
+            continue
+        rows, columns = np.nonzero(labels[piece.box] == piece.labels[0])
+        rows, columns = rows + piece.top, columns + piece.left
         if found[rows, columns].mean() > 0.5:
             continue
         line = line_along(rows, columns, mask, thin, contrast, max_width)
@@ -84,23 +87,6 @@ def horizontal_lines(mask: np.ndarray, contrast: np.ndarray) -> list[Line]:
             lines.append(line)
             found |= thin & line.band
     return lines
-
-
-def flat_pieces(thin: np.ndarray, max_width: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return rows and columns of the pixels of each long, flat piece of ``thin`` ``(H, W)``, at most 200."""
-    joined = ndimage.maximum_filter(thin, (3, 2 * (max_width // 2) + 1), mode="constant")
-    labels = ndimage.label(joined, TOUCHING)[0] * thin
-    pieces = []  # (length, height, label, box)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box:
-            rows, columns = box
-            pieces.append((columns.stop - columns.start, rows.stop - rows.start, label, box))
-    found = []
-    for length, height, label, box in sorted(pieces, key=lambda piece: -piece[0])[:200]:
-        if length >= max(0.06 * thin.shape[1], 4 * height):
-            rows, columns = np.nonzero(labels[box] == label)
-            found.append((rows + box[0].start, columns + box[1].start))
-    return found
 
 
 def line_along(
@@ -112,19 +98,15 @@ def line_along(
     """
     height, width = mask.shape
     slope, start = np.polyfit(columns, rows, 1)
-    x, offsets = np.arange(width), np.arange(-(max_width // 2) - 1, max_width // 2 + 2)[:, None]
-    y = np.round(start + slope * x).astype(int) + offsets  # (width of the line, W)
-    inside = (y >= 0) & (y < height)
-    y = y.clip(0, height - 1)
-    level = thin[y, x] & inside
-    seen = (mask[y, x] & inside).any(axis=0)
+    y = np.round(start + slope * np.arange(width)).astype(int)
+    band = np.abs(np.arange(height)[:, None] - y) <= max_width // 2 + 1
+    level = thin & band
+    seen = (mask & band).any(axis=0)
     if seen.mean() <= SPAN or level.any(axis=0).mean() <= 0.4:
         return None
-    band = np.zeros_like(mask)
-    band[y[inside], np.broadcast_to(x, y.shape)[inside]] = True
-    peaks = np.where(level, contrast[y, x], 0).max(axis=0)
-    pixels = thin & band & (contrast < 1.6 * np.median(peaks[peaks > 0]))
-    first, last = np.flatnonzero(inside.any(axis=0))[[0, -1]]
+    peaks = np.where(level, contrast, 0).max(axis=0)
+    pixels = level & (contrast < 1.6 * np.median(peaks[peaks > 0]))
+    first, last = np.flatnonzero(band.any(axis=0))[[0, -1]]
     edge = max(1, round(EDGE * width))
     edge_to_edge = bool(seen[first : first + edge].any() and seen[last - edge + 1 : last + 1].any())
     return Line(pixels, band, edge_to_edge)
@@ -142,13 +124,12 @@ def bars_between(lines: np.ndarray, mask: np.ndarray) -> np.ndarray:
     bars = np.zeros_like(mask)
     if not lines.any():
         return bars
-    labels, _ = ndimage.label(mask, TOUCHING)
+    labels, marks = connected(mask)
     near = ndimage.binary_dilation(lines, TOUCHING, 3)
-    for label, box in enumerate(ndimage.find_objects(labels), 1):
-        bar = labels[box] == label
-        near_bar = near[box] if bar.shape[0] > bar.shape[1] else near[box].T  # along the bar first
-        length, width = near_bar.shape
+    for mark in marks:
+        near_mark = near[mark.box] if mark.height > mark.width else near[mark.box].T  # along the bar first
+        length, width = near_mark.shape
         is_thin = width <= max(3, THIN * max(mask.shape)) and length > 4 * width
-        if is_thin and near_bar[:3].any() and near_bar[-3:].any():
-            bars[box] |= bar
+        if is_thin and near_mark[:3].any() and near_mark[-3:].any():
+            bars[mark.box] |= labels[mark.box] == mark.labels[0]
     return bars
