@@ -109,16 +109,14 @@ def accuracy_without_eval(model: nn.Module, split: Split, batch_size: int) -> fl
 
 
 @torch.no_grad()
-def answers_in_batches(
-    model: nn.Module, split: Split, index: int, batch_size: int, num_batches: int, seed: int = 0
-) -> list[float]:
+def answers_in_batches(model: nn.Module, split: Split, index: int, batch_size: int, num_batches: int) -> list[float]:
     """Return the probability of the right digit for image ``index`` of ``split`` in train mode, in each batch.
 
-    Each of the ``num_batches`` batches has this image and ``batch_size`` - 1 random others. Dropout is off, so that
-    answers differ through batch norm alone. Runs a copy; the model's running statistics and the random state do not
-    change.
+    Each of the ``num_batches`` batches has this image and ``batch_size`` - 1 others, drawn with a fixed seed. Dropout
+    is off, so that answers differ through batch norm alone. Runs a copy; the model's running statistics and the random
+    state do not change.
     """
-    copied, generator = copy_of(model).cpu().train(), torch.Generator().manual_seed(seed)
+    copied, generator = copy_of(model).cpu().train(), torch.Generator().manual_seed(0)
     for module in copied.modules():
         if isinstance(module, nn.Dropout):
             module.eval()

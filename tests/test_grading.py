@@ -135,7 +135,7 @@ def test_an_answer_counts_wherever_it_stands(student: Student, capsys: pytest.Ca
             twice,
             again,
             "count = count if count([1] * 7) else None  # the last one counts",
-            "def unrelated():\n    predicted = count = 3\n\nraise ValueError",
+            "def unrelated():\n    predicted = count = 3\n\nraise ValueError(count)",
         ],
     )
     ((points, remarks),) = points_and_remarks(capsys, moved)

@@ -201,9 +201,8 @@ def test_an_answer_in_train_mode_varies_with_its_batch_and_less_so_in_larger_one
     assert all(0 < answer < 1 for some in answers.values() for answer in some)
     assert len(set(answers[8])) > 20
     assert statistics.stdev(answers[8]) > 2 * statistics.stdev(answers[200]) > 0
-    assert answers[8] == inspection.answers_in_batches(
-        net, mnist[1], index, 8, 30
-    )  # dropout is off, the batches are drawn alike
+    again = inspection.answers_in_batches(net, mnist[1], index, 8, 30)  # without dropout, in batches drawn alike
+    assert answers[8] == again
     alone = inspection.answers_in_batches(net, mnist[1], index, 1, 1)[0]
     images, labels = Batches(mnist[1]).load(torch.tensor([index]))
     for module in net.train().modules():

@@ -240,7 +240,7 @@ def test_seeds_have_a_line_each_and_a_run_is_on_one_scale() -> None:
     assert words(axes.get_legend().get_texts()) == ["with, 2 seeds", "without, 1 seeds"]
     (axes,) = plots.plot_accuracies(HISTORY, 0.99).axes
     assert heights(axes) == [HISTORY.train_accuracy, HISTORY.test_accuracy, [0.99]]
-    assert list(axes.lines[-1].get_xdata()) == [2]
+    assert list(axes.lines[-1].get_xdata()) == [2] and len(axes.get_legend().get_texts()) == 3
 
 
 def test_rates_have_a_line_for_each_network_with_intervals_where_these_are_possible() -> None:
