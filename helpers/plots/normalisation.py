@@ -1,56 +1,37 @@
 """What batch normalization averages over, how it changes a layer's channels, what it learns, and its noise."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
-from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Polygon
 from torch import Tensor, nn
 
 from helpers.plots.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
-NUM_IMAGES, NUM_CHANNELS = 4, 5  # of the drawn batch
-AVERAGED = {  # which feature maps (image, channel) of the batch share one mean and one variance
-    "batch norm": lambda image, channel: channel == 1,
-    "layer norm": lambda image, channel: image == 0,
-    "instance norm": lambda image, channel: image == 0 and channel == 1,
-    "group norm": lambda image, channel: image == 0 and channel >= NUM_CHANNELS - 2,
+AVERAGED = {  # the part of a batch, (images, channels), whose maps share one mean and one variance
+    "batch norm": np.s_[:, 1],
+    "layer norm": np.s_[0, :],
+    "instance norm": np.s_[0, 1],
+    "group norm": np.s_[0, 3:],
 }
 
 
 def plot_averaged() -> Figure:
-    """Return drawings of a batch in which the feature maps that share a mean and a variance are coloured.
+    """Return drawings of a batch, a square for each map, in which the maps that share a mean are coloured.
 
-    There is a large one for batch norm, and small ones for layer, instance and group norm.
+    There is one for each of batch, layer, instance and group norm. Images are rows, channels are columns.
     """
-    figure = new_figure(8.8, 4.2)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
-    _block(left.subplots(), "batch norm", label=True)
-    for axes, name in zip(right.subplots(3, 1), list(AVERAGED)[1:], strict=True):
-        _block(axes, name)
+    figure = new_figure(8.8, 2.3)
+    for axes, (name, part) in zip(figure.subplots(1, len(AVERAGED)), AVERAGED.items(), strict=True):
+        marked = np.zeros((4, 5))
+        marked[part] = 1
+        axes.pcolormesh(marked, cmap=ListedColormap(["0.85", TEST_COLOUR]), edgecolors="white", linewidth=3)
+        axes.invert_yaxis()
+        axes.set(title=name, xlabel="channels", ylabel="images", xticks=[], yticks=[], aspect="equal")
+        axes.spines[:].set_visible(False)
     return figure
-
-
-def _block(axes: Axes, name: str, label: bool = False) -> None:
-    """Draw each image as a stack of feature maps, one behind the other; those that share a mean are coloured."""
-    depth, height, gap = 0.45, 1.0, 1.5  # of a feature map, and from one image to the next
-    for image, channel in itertools.product(range(NUM_IMAGES), range(NUM_CHANNELS)):
-        x, y = image * gap + channel * 0.16, channel * 0.1
-        corners = [(x, y), (x + depth, y + depth / 2), (x + depth, y + depth / 2 + height), (x, y + height)]
-        colour = TEST_COLOUR if AVERAGED[name](image, channel) else "white"
-        axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="0.3", zorder=NUM_CHANNELS - channel))
-    axes.set(xlim=(-0.3, NUM_IMAGES * gap), ylim=(-0.75 if label else -0.1, height + 0.9), aspect="equal")
-    axes.set_axis_off()
-    axes.set_title(name, fontsize=12 if label else 9)
-    if label:
-        for image in range(NUM_IMAGES):
-            axes.text(image * gap + 0.4, -0.3, f"image {image + 1}", ha="center", fontsize=9)
-        axes.text(-0.25, 0.5, "rows", rotation=90, va="center", fontsize=9)
-        axes.text(
-            NUM_IMAGES * gap / 2 - 0.4, -0.65, "N images, each of C channels of H x W numbers", ha="center", fontsize=9
-        )
 
 
 def plot_channels(before: Tensor, after: Tensor, names: tuple[str, str]) -> Figure:
