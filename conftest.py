@@ -42,10 +42,6 @@ class Interrupt(Silent):
             raise KeyboardInterrupt
 
 
-def head(split: Split, num_images: int) -> Split:
-    return split[:num_images]
-
-
 def on_paper(image: torch.Tensor, path: Path) -> Path:
     """Save a digit of MNIST as dark ink on white paper; return the picture's path."""
     Image.fromarray(255 - image.numpy()).save(path)

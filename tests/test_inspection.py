@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.transforms import functional as TF
 
-from conftest import Splits, head
+from conftest import Splits
 from helpers import inspection
 from helpers.data import Batches, Split
 from helpers.model import Net
@@ -73,11 +73,11 @@ def test_influences_of_opposite_sign_do_not_cancel_each_other() -> None:
 def test_effective_field_leaves_the_model_as_it_was(small_mnist: Splits) -> None:
     net = Net().train()
     with left_as_it_was(net):
-        inspection.effective_receptive_field(net, Batches(head(small_mnist[1], 20), 10), "conv7", unit=(3, 3))
+        inspection.effective_receptive_field(net, Batches(small_mnist[1][:20], 10), "conv7", unit=(3, 3))
 
 
 def test_after_an_error_each_layer_is_in_its_own_mode(small_mnist: Splits) -> None:
-    net, batches = Net().train(), Batches(head(small_mnist[1], 20), 10)
+    net, batches = Net().train(), Batches(small_mnist[1][:20], 10)
     net.conv1[2].eval()  # as where a batch norm is frozen
     modes = [module.training for module in net.modules()]
     predict(net, batches)
@@ -128,7 +128,7 @@ def test_distortions_keep_labels_and_do_what_they_say(small_mnist: Splits) -> No
 
 
 def test_distortions_are_the_same_in_every_call(small_mnist: Splits) -> None:
-    few = head(small_mnist[1], 5)
+    few = small_mnist[1][:5]
     first, again, other = inspection.distortions(few), inspection.distortions(few), inspection.distortions(few, seed=1)
     assert all(torch.equal(first[name].images, again[name].images) for name in first)
     changed = [name for name in first if not torch.equal(first[name].images, other[name].images)]
@@ -150,7 +150,7 @@ def test_layer_outputs_are_those_of_the_stages_and_the_model_stays(small_mnist: 
 
 def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_mnist: Splits) -> None:
     recipe = Recipe(lr=0.1, momentum=0.0, dropout=0.0, augmentation=None)
-    net, batches = recipe.model(), Batches(head(small_mnist[0], 64), 64)
+    net, batches = recipe.model(), Batches(small_mnist[0][:64], 64)
     twin = copy.deepcopy(net).train()
     images, labels = next(iter(batches))
     nn.functional.nll_loss(twin(images), labels).backward()
@@ -163,7 +163,7 @@ def test_size_of_an_update_is_the_rate_times_the_gradient_over_the_weight(small_
 
 
 def test_more_updates_than_batches_are_refused_before_any(small_mnist: Splits) -> None:
-    net, batches = Net(), Batches(head(small_mnist[0], 100), 40)
+    net, batches = Net(), Batches(small_mnist[0][:100], 40)
     for num_steps in (0, 4):
         refused = pytest.raises(ValueError, match=f"num_steps is {num_steps}: give 1 to 3, the batches of an epoch")
         with left_as_it_was(net), refused:
@@ -172,7 +172,7 @@ def test_more_updates_than_batches_are_refused_before_any(small_mnist: Splits) -
 
 
 def test_without_eval_each_batch_is_judged_by_its_own_statistics(small_mnist: Splits) -> None:
-    test, net = head(small_mnist[1], 60), Net(dropout=0.0).eval()
+    test, net = small_mnist[1][:60], Net(dropout=0.0).eval()
     with left_as_it_was(net):
         found = {size: inspection.accuracy_without_eval(net, test, size) for size in (2, 60)}
     with left_as_it_was(noisy := Net(dropout=0.5)):
