@@ -71,9 +71,9 @@ FOLLOWED = {  # a network, its input, and the last row's field, jump and start b
             conv=conv(3, channels=(1, 4), stride=2, padding=1)), (1, 9, 9),
         (3, 2, -1)),
     "channels that see less than in theory, in groups": (
-        Toy(lambda toy, x: toy.groups(torch.cat([toy.a(x), toy.b(x)], 1))[:, 1:], a=conv(5, padding=2),
-            b=conv(3, padding=1), groups=conv(3, channels=(2, 2), groups=2, padding=1)), (1, 9, 9),
-        (7, 1, -3)),
+        Toy(lambda toy, x: toy.groups(toy.pool(torch.cat([toy.a(x), toy.b(x)], 1)))[:, 1:], a=conv(5, padding=2),
+            b=conv(3, padding=1), pool=nn.MaxPool2d(2, 1), groups=conv(3, channels=(2, 2), groups=2, padding=1)),
+        (1, 9, 9), (8, 1, -3)),
     "the larger of two halves": (
         Toy(lambda toy, x: torch.max(*toy.conv(x).chunk(2, 1)).max(1, keepdim=True)[0], conv=conv(3, channels=(1, 4))),
         (1, 9, 9), (3, 1, 0)),

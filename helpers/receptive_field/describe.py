@@ -1,7 +1,7 @@
 """What the layer table says about an operation besides its receptive field: its text, its cost and its notes."""
 
 from helpers.receptive_field.calls import Call, Step
-from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, factors, named_arguments, names
+from helpers.receptive_field.operations import DROPOUTS, NORMS, WEIGHTED, left_factor, named_arguments, names
 
 SHOWN = names(
     """in_channels out_channels in_features out_features num_groups num_features p output_size kernel_size scale_factor
@@ -42,8 +42,7 @@ def multiply_adds(call: Call) -> int:
     """
     arguments, result = named_arguments(call), call.result
     if call.kind in WEIGHTED:
-        left, _ = factors(call)
-        return result.numel() // 2 * left.shape[-1]
+        return result.numel() // 2 * left_factor(call).shape[-1]
     if call.kind.startswith("conv"):
         positions = arguments["input"] if call.kind.startswith("convtranspose") else result
         return positions.numel() // 2 * arguments["weight"][0].numel()

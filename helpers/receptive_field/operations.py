@@ -89,14 +89,10 @@ def named_arguments(call: Call) -> dict[str, object]:
     return dict(zip(SIGNATURES.get(call.kind, "input").split(), call.args, strict=False)) | call.kwargs
 
 
-def factors(call: Call) -> tuple[object, object]:
-    """Return the left and the right factor of the product that ``call``, one of WEIGHTED, computes."""
+def left_factor(call: Call) -> object:
+    """Return the left factor of the product that ``call``, one of WEIGHTED, computes."""
     values = [*call.args, *call.kwargs.values()]
-    if call.kind in ("addmm", "addmv", "baddbmm"):
-        return values[1], values[2]
-    if call.kind == "rmatmul":
-        return values[1], values[0]
-    return values[0], values[1]
+    return values[1] if call.kind in ("addmm", "addmv", "baddbmm", "rmatmul") else values[0]
 
 
 # ---- unsupported operations, with the reason ----

@@ -25,7 +25,7 @@ from helpers.receptive_field.operations import (
     STOP_BEFORE_IT,
     UNSUPPORTED,
     WEIGHTED,
-    factors,
+    left_factor,
     named_arguments,
 )
 from helpers.receptive_field.state import FieldState, as_map_if_it_is_one
@@ -117,7 +117,7 @@ def cumulated(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
 def weighted(call: Call, states: Sequence[FieldState]) -> list[FieldState]:
     """Linear layers, and products with a constant matrix or vector."""
     source = call.sources[0]
-    left, _ = factors(call)
+    left = left_factor(call)
     if len(states) > 1 or (call.kind == "linear" and source is not left):
         raise ValueError(ATTENTION)
     summed_dim = source.ndim - 1 if source is left else max(source.ndim - 2, 0)
