@@ -499,10 +499,12 @@ def rolled(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 def test_in_any_gradient_mode_and_on_any_type_of_parameters(context):
     expected = [sees(row) for row in layer_table(Net())]
-    unseen = torch.jit.script(rolled)
+    unseen, scripted = torch.jit.script(rolled), torch.jit.script(conv(3))
     with context():
         with pytest.raises(ValueError, match="mul cannot be followed: .* outside of torch's functions"):
             layer_table(Toy(lambda toy, x: unseen(x) * 2))
+        with pytest.raises(ValueError, match="b is compiled by torch.jit"):
+            layer_table(Toy(lambda toy, x: toy.b(toy.a(x)), a=conv(3), b=scripted))
         for dtype in (torch.float16, torch.float64):
             assert [sees(row) for row in layer_table(Net().to(dtype))] == expected
         assert measured_receptive_field(Net(), "conv2.0", (3, 4)) == ((3, 7), (4, 8))
