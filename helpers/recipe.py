@@ -59,7 +59,7 @@ class Recipe:
         return model
 
 
-def draw_weights(model: nn.Module, seed: int, initial_weights: str = "pytorch") -> None:
+def draw_weights(model: nn.Module, seed: int, initial_weights: str) -> None:
     """Draw the weights of each convolution and linear layer of ``model`` from a seed of the layer's own.
 
     So two networks drawn from the same ``seed`` start with the same weights, even if only one has biases, or other
