@@ -321,6 +321,10 @@ def drawings(images: Tensor) -> Iterator[Image.Image]:
         pad = Image.new("L", (280, 280), 0)
         ImageDraw.Draw(pad).line([(60, 40), (200, 45), (110, 245)], fill=255, width=width, joint="curve")
         yield pad
+    pad = Image.new("L", (280, 280), 0)  # a mark of 40x21 pixels, whose width becomes 10.5: rounded to the even 10
+    ImageDraw.Draw(pad).rectangle([100, 100, 120, 139], outline=255, width=6)
+    ImageDraw.Draw(pad).rectangle([115, 106, 120, 133], fill=0)
+    yield pad
 
 
 @pytest.mark.processes
