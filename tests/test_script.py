@@ -235,7 +235,7 @@ def test_a_run_changes_no_file_that_is_committed(tmp_path: Path) -> None:
     git("add", "--all")
     git("commit", "--quiet", "--message=copy")
     code = (
-        "import sys; sys.path.insert(0, 'tests'); import ERAV4S5CNNwithBN as script; from conftest import head; "
+        "import sys; import ERAV4S5CNNwithBN as script; "
         "full = script.load_mnist; script.load_mnist = lambda root: [split[:500] for split in full(root)]; "
         "sys.exit(script.main(sys.argv[1:]))"
     )
