@@ -38,7 +38,7 @@ CONCERN = {  # by module or folder, the files whose tests are run, the likeliest
     "helpers/data.py": "data data_faults script",
     "helpers/model.py": "model script",
     "helpers/exercises": "exercises grading",
-    "helpers/plots": "plots exercises",
+    "helpers/plots": "plots exercises study",
     "helpers/page": "page",
     "helpers/photographs": "photographs script",
     "helpers/recipe.py": "training script survival study",

@@ -94,7 +94,7 @@ FOLLOWED = {  # a network, its input, and the last row's field, jump and start b
         Toy(lambda toy, x: toy.pool(x)[0].flatten(1) @ toy.w, pool=nn.MaxPool2d(3, return_indices=True), w=WEIGHTS),
         (1, 8, 8), (6, 3, 0)),
     "softmax over channels, and over a row": (
-        Toy(lambda toy, x: toy.conv(x).softmax(1).softmax(3), conv=conv(3, channels=(1, 2))), (1, 8, 9),
+        Toy(lambda toy, x: nn.Softmax()(toy.conv(x)).softmax(3), conv=conv(3, channels=(1, 2))), (1, 8, 9),
         ((3, 9), (1, 0), 0)),
     "chosen by a mask": (Toy(lambda toy, x: toy.conv(x).where(torch.arange(7) < 3, torch.zeros(())), conv=conv(3)),
                          (1, 9, 9), (3, 1, 0)),
@@ -103,9 +103,9 @@ FOLLOWED = {  # a network, its input, and the last row's field, jump and start b
     "pooling into more parts than there are": (nn.Sequential(nn.AdaptiveMaxPool2d((4, 4))), (1, 2, 3),
                                                ((1, 2), (HALF, Fraction(3, 4)), 0)),
     "a norm over neighbouring channels": (
-        Toy(lambda toy, x: toy.norm(torch.cat([toy.a(x), x, x, x], 1))[:, 2:3], a=conv(3, padding=1),
-            norm=nn.LocalResponseNorm(3)), (1, 9, 9),
-        (3, 1, -1)),
+        Toy(lambda toy, x: toy.norm(torch.cat([toy.a(x), x, x, x, x, toy.b(x)], 1))[:, 2:3], a=conv(3, padding=1),
+            b=conv(5, padding=2), norm=nn.LocalResponseNorm(5)), (1, 9, 9),
+        (5, 1, -2)),
     "changed in place by another name": (Toy(changed_by_another_name, a=conv(1), b=conv(5, padding=2), c=conv(1)),
                                          (1, 28, 28), (5, 1, -2)),
     "layers built in the forward pass": (Toy(lambda toy, x: nn.Conv2d(1, 1, 3)(nn.ReLU()(toy.conv(x))), conv=conv(3)),
@@ -119,6 +119,7 @@ FOLLOWED = {  # a network, its input, and the last row's field, jump and start b
 # fmt: on
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize(("model", "input_size", "theory"), FOLLOWED.values(), ids=FOLLOWED)
 def test_what_other_networks_have_is_followed(model, input_size, theory):
     last = layer_table(model, input_size)[-1]
