@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 from scipy import ndimage
 from torch import nn
 
@@ -73,6 +73,51 @@ def test_long_straight_strokes_are_ink(pen: int, robust_net: nn.Module) -> None:
     assert read(whole, robust_net) == list(STROKES)
     for margin in (2, 8):  # pixels
         assert read([cut_out_to(margin, picture) for picture in whole], robust_net) == list(STROKES)
+
+
+LINES = {  # of a form: their width and tone, and those of the pen; each differs from the pen in one of them
+    "stronger": (6, 10, 6, 140),
+    "finer": (3, 60, 14, 60),
+    "thicker": (8, 120, 3, 120),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_that_differs_from_the_pen_is_no_ink(line: str, robust_net: nn.Module) -> None:
+    width, tone, pen, ink = LINES[line]
+    pictures = []
+    for digit in (4, 7):
+        canvas = Image.new("L", (500, 500), 240)
+        ImageDraw.Draw(canvas).line([0, 405, 500, 405], tone, width)
+        canvas.paste(ink, (60, 50), ImageOps.invert(by_lines(digit, pen)))
+        pictures.append(canvas)
+    assert read(pictures, robust_net) == [4, 7]
+
+
+def test_strokes_of_a_broad_nib_are_ink(robust_net: nn.Module) -> None:
+    pictures = []
+    for digit in STROKES:
+        written = by_lines(digit, 4)
+        for shift in range(1, 12):  # a nib held level: upright strokes become wide
+            written = ImageChops.darker(written, ImageChops.offset(by_lines(digit, 4), shift, 0))
+        pictures.append(cut_out_to(24, written))
+    assert read(pictures, robust_net) == list(STROKES)
+    at_the_right_edge = [picture.crop((0, 0, picture.width - 22, picture.height)) for picture in pictures]
+    assert read(at_the_right_edge, robust_net) == list(STROKES)
+
+
+def test_the_cells_of_a_form_are_no_digits(robust_net: nn.Module) -> None:
+    form = Image.new("L", (560, 260), 240)
+    draw = ImageDraw.Draw(form)
+    for y in (30, 230):
+        draw.line([0, y, 560, y], 110, 3)
+    for x in (40, 200, 360, 520):
+        draw.line([x, 30, x, 230], 110, 3)
+    for x, digit in zip((45, 205, 365), (2, 7, 5), strict=True):
+        small = by_lines(digit, 30).resize((150, 150), Image.Resampling.BICUBIC)
+        form.paste(40, (x, 55), ImageOps.invert(small))
+    found = torch.stack([digit.image for digit in digits_on(form)])
+    assert answers_to(found, robust_net).argmax(dim=1).tolist() == [2, 7, 5]
 
 
 CLOSE_UPS = {  # the paper above, below, left and right of a bold digit, in pixels
@@ -146,8 +191,9 @@ def test_digits_that_touch_are_refused(digits: str, robust_net: nn.Module) -> No
         left = right - 14 - font.getbbox(digit)[0]
         ImageDraw.Draw(paper).text((left, 30), digit, fill=0, font=font)
         right = left + font.getbbox(digit)[2]
-    with pytest.raises(ValueError, match="of 500x240 pixels shows digits that touch each other: leave a gap"):
-        digits_on(paper)
+    for width in (500, 300):  # narrow digits, too
+        with pytest.raises(ValueError, match=f"of {width}x240 pixels shows digits that touch each other: leave a gap"):
+            digits_on(paper.resize((width, 240)))
     assert len(digits_on(sheet([digits]))) == len(digits)
 
 
@@ -364,6 +410,7 @@ def test_several_digits_are_read_from_left_to_right_and_never_as_one(mnist: Spli
         assert likeness > 0.8
     middle = [(digit.ink.sum(dim=0) * torch.arange(digit.ink.shape[1])).sum() / digit.ink.sum() for digit in found]
     assert middle == sorted(middle)
+    assert len(digits_on(row.crop((int(found[0].ink.sum(dim=0).nonzero()[0]), 0, *row.size)))) == 3  # one at the edge
     with pytest.raises(ValueError, match=f"of {row.width}x{row.height} pixels shows 3 separate marks: cut out one"):
         to_mnist(row)
 
@@ -392,9 +439,11 @@ def test_pixels_are_put_right_only_where_many_are_wrong(mnist: Splits) -> None:
     mended = without_specks(np.where(wrong, 0.3, hair_line).astype(np.float32))
     assert (mended[:, wrong & (hair_line[0] == 1)] == 1).mean() > 0.9
     assert mended[:, 5, 7:33].max() < 0.5
+    negative = without_specks(1 - np.where(wrong, 0.3, hair_line).astype(np.float32))
+    assert negative == pytest.approx(1 - mended, abs=1e-6)
 
 
-DEPTHS = [(np.uint16, 32768, 0.5), (np.int32, 51, 0.2), (np.float32, 0.25, 0.25)]
+DEPTHS = [(np.uint16, 32768, 0.5), (np.int32, 51, 0.2), (np.float32, 0.25, 0.25), (np.int32, 100_000, 1.0)]
 
 
 @pytest.mark.parametrize(("dtype", "level", "share"), DEPTHS)

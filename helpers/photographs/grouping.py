@@ -115,9 +115,7 @@ def rows_of(marks: list[Mark]) -> list[list[Mark]]:
 def belongs(piece: Mark, mark: Mark) -> bool:
     """Tell whether ``piece`` is part of the same digit as ``mark``, which is larger."""
     size = mark.longer_side
-    height, width = piece.overlap(mark)
-    if height > 0 and width > 0 and height * width > 0.25 * piece.width * piece.height:
-        return True
+    _, width = piece.overlap(mark)
     if piece.longer_side > 0.6 * size:
         return width > 0.5 * min(piece.width, mark.width) and piece.gap(mark) < 0.1 * size
     max_gap = 0.2 if piece.longer_side > MIN_STROKE * size else 0.1

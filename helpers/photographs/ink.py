@@ -35,6 +35,10 @@ class Contrast:
         """Whether the picture is a drawing or a screenshot: no grain, even paper."""
         return self.even and self.min_ink == MIN_CONTRAST
 
+    def threshold(self, strongest: float, share: float = MIN_INK) -> float:
+        """Return the contrast above which pixels are ink: a ``share`` of the ``strongest``, and more than grain."""
+        return max(share * strongest, self.min_ink)
+
 
 def grey_along_ink(levels: np.ndarray) -> np.ndarray:
     """Convert colours ``(3, H, W)`` to grey ``(H, W)``, weighting the colours so that edges get the strongest contrast.
@@ -69,12 +73,6 @@ def sides(tone: np.ndarray) -> list[np.ndarray]:
     return [tone[0], tone[-1], tone[:, 0], tone[:, -1]]
 
 
-def share_of_largest_piece(tone: np.ndarray) -> float:
-    """Return the area of the largest connected piece of ``tone`` as a fraction of all of it."""
-    areas = np.bincount(ndimage.label(tone)[0].ravel())[1:]
-    return areas.max() / areas.sum()
-
-
 def paper_on(grey: np.ndarray) -> np.ndarray:
     """Return which pixels of ``grey`` ``(H, W)`` are paper, given that there are two tones.
 
@@ -83,9 +81,6 @@ def paper_on(grey: np.ndarray) -> np.ndarray:
     dark = grey <= otsu(grey)
     dark_border = np.concatenate(sides(dark)).mean()  # fraction
     paper = dark if dark_border > 0.5 else ~dark
-    is_slim = max(grey.shape) > 4 * min(grey.shape)  # a tightly cropped stroke, with pieces of paper around it
-    if is_slim and TIGHT < dark_border < 1 - TIGHT:
-        paper = min(dark, ~dark, key=share_of_largest_piece)
     if max(dark_border, 1 - dark_border) > 0.98 and paper.mean() < 0.5 and has_sheet(~paper, MAX_STROKE):
         paper = ~paper
     return paper
@@ -225,7 +220,7 @@ def contrast_with_paper(levels: np.ndarray) -> Contrast:
 def stroke_width(ink: np.ndarray) -> float:
     """Return the mean width of the strokes ``ink`` ``(H, W)`` in pixels: four times their mean distance to the edge."""
     ink = np.pad(ink, 1)
-    return 4 * ndimage.distance_transform_edt(ink)[ink].mean() - 1
+    return 4 * ndimage.distance_transform_edt(ink)[ink].mean()
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:

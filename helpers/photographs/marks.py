@@ -65,7 +65,7 @@ def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
     The threshold depends on the strongest contrast. If that belongs to something that is not a digit (a frame, a table,
     dust), it is put aside and the rest is searched again. No marks are returned if no ink stands out from the grain.
     """
-    values, grain = contrast.values, contrast.min_ink
+    values = contrast.values
     rest, side = values.copy(), max(values.shape)
     if contrast.clean:
         min_size, reach = MIN_SIZE_CLEAN * side, 0
@@ -76,10 +76,10 @@ def marks_of(contrast: Contrast) -> tuple[list[Mark], np.ndarray]:
     outside = np.pad(np.zeros(np.subtract(values.shape, 2), bool), 1, constant_values=True)
     for _ in range(MAX_ROUNDS):
         strongest = rest.max()
-        if strongest < BLANK * grain:
+        if strongest < BLANK * contrast.min_ink:
             break
-        mask = rest > max(MIN_INK * strongest, grain)
-        faint = rest > max(MIN_INK / 2 * strongest, grain)
+        mask = rest > contrast.threshold(strongest)
+        faint = rest > contrast.threshold(strongest, MIN_INK / 2)
         lines = ruled_lines(faint, values)
         lines |= bars_between(lines, mask & ~lines)
         labels, marks = connected(mask & ~lines, reach)
@@ -100,7 +100,7 @@ def number_of_marks(contrast: Contrast) -> int:
     strongest = contrast.values.max()
     if strongest < BLANK * contrast.min_ink:
         return 0
-    _, marks = connected(contrast.values > max(MIN_INK * strongest, contrast.min_ink))
+    _, marks = connected(contrast.values > contrast.threshold(strongest))
     return sum(mark.longer_side > 2 for mark in marks)
 
 
