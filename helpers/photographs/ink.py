@@ -220,7 +220,7 @@ def contrast_with_paper(levels: np.ndarray) -> Contrast:
 def stroke_width(ink: np.ndarray) -> float:
     """Return the mean width of the strokes ``ink`` ``(H, W)`` in pixels: four times their mean distance to the edge."""
     ink = np.pad(ink, 1)
-    return 4 * ndimage.distance_transform_edt(ink)[ink].mean()
+    return 4 * ndimage.distance_transform_edt(ink)[ink].mean() - 1
 
 
 def thickened(ink: np.ndarray) -> np.ndarray:
