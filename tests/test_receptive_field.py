@@ -638,6 +638,7 @@ REFUSED = {
     "sum": Toy(lambda toy, x: toy.inner(x), inner=Toy(lambda toy, x: x if x.sum() > 0 else -x)),
     "fft_fft2": Toy(lambda toy, x: torch.fft.fft2(x).real),
     "getitem": Toy(lambda toy, x: x[:, :, 28:]),
+    "exp": Toy(lambda toy, x: torch.vmap(torch.exp)(toy.a(x)), a=conv(3)),
 }
 
 
