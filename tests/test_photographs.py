@@ -345,6 +345,13 @@ def see_through(image: torch.Tensor) -> Image.Image:
     return white
 
 
+def with_rounded_corners(image: torch.Tensor) -> Image.Image:
+    sheet, opaque = as_picture(drawn(image)), Image.new("L", (SIDE, SIDE), 0)
+    ImageDraw.Draw(opaque).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), radius=SIDE // 6, fill=255)
+    sheet.putalpha(opaque)
+    return sheet
+
+
 def sprinkled(pixels: np.ndarray, share: float, channels: bool = False) -> Image.Image:
     """Return ``pixels`` with ``share`` of them made black or white, for each colour apart if ``channels``."""
     chance = np.random.default_rng(0).random(pixels.shape if channels else (*pixels.shape[:2], 1))
@@ -380,6 +387,7 @@ MECHANISMS: dict[str, Callable[[torch.Tensor], Image.Image]] = {
     "table": on_a_table,
     "dust": with_dust,
     "white ink on nothing": see_through,
+    "a sheet with rounded corners": with_rounded_corners,
     "16 bits": lambda image: Image.fromarray((drawn(image)[..., 0] * 256 + 40).astype(np.uint16)),
     "salt and pepper": lambda image: sprinkled(drawn(image), 0.03),
     "coloured specks": lambda image: sprinkled(drawn(image) * slope(0.6), 0.12, channels=True),
