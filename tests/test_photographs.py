@@ -346,8 +346,8 @@ def see_through(image: torch.Tensor) -> Image.Image:
 
 
 def with_rounded_corners(image: torch.Tensor) -> Image.Image:
-    sheet, opaque = as_picture(drawn(image)), Image.new("L", (SIDE, SIDE), 0)
-    ImageDraw.Draw(opaque).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), radius=SIDE // 6, fill=255)
+    sheet, opaque = as_picture(drawn(image, (0, 0, 0), WHITE)), Image.new("L", (SIDE, SIDE), 0)
+    ImageDraw.Draw(opaque).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), radius=SIDE // 3, fill=255)
     sheet.putalpha(opaque)
     return sheet
 
