@@ -260,6 +260,14 @@ def test_pictures_of_mnist_come_back_nearly_as_they_were(mnist: Splits) -> None:
     assert likeness.mean() > 0.95
 
 
+def test_a_stroke_in_several_pieces_is_not_taken_for_several_ruled_lines() -> None:
+    pixels = np.full((400, 240, 3), 235, np.float32)
+    for top in range(10, 390, 80):
+        pixels[top : top + 68, 120:125] = 60
+    with pytest.raises(ValueError, match="5 separate marks"):
+        to_mnist(as_picture(pixels))
+
+
 def test_what_is_no_picture_or_blank_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello", encoding="utf-8")
     picture(3, "small").save(tmp_path / "whole.png")

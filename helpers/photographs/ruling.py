@@ -67,21 +67,25 @@ def same_pen(line: np.ndarray, rest: np.ndarray, contrast: np.ndarray) -> bool:
 def horizontal_lines(mask: np.ndarray, contrast: np.ndarray) -> list[Line]:
     """Return the long, thin, straight lines in ``mask`` ``(H, W)`` within 15 degrees of horizontal.
 
-    They are sought along the 200 longest pieces; a line in several pieces is returned for each.
+    They are sought along the 200 longest pieces; a line in several pieces counts once.
     """
     max_width = max(2, round(max(mask.shape) * THIN))
     height = runs(mask.T).T
     thin = mask & (height <= max_width) & (runs(mask) >= FLAT * height)
     lines: list[Line] = []
+    found = np.zeros_like(mask)
     labels, pieces = connected(thin, (1, max_width // 2))
     for piece in sorted(pieces, key=lambda piece: -piece.width)[:200]:
         if piece.width < max(0.06 * mask.shape[1], 4 * piece.height):
             continue
         rows, columns = np.nonzero(labels[piece.box] == piece.labels[0])
         rows, columns = rows + piece.top, columns + piece.left
+        if found[rows, columns].mean() > 0.5:
+            continue
         line = line_along(rows, columns, mask, thin, contrast, max_width)
         if line is not None:
             lines.append(line)
+            found |= thin & line.band
     return lines
 
 
