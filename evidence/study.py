@@ -193,9 +193,8 @@ def take_part(options: argparse.Namespace, folder: Path, device: torch.device) -
     records = do_share(options.study, folder, known, options.data, device.type)
     if records is not None:
         summary = summarise_study(records)
-        studies = read_studies(path) | {
-            options.study: {"summary": summary, "runs": records}
-        }  # read again: it may have changed
+        # Read again: another study may have ended meanwhile.
+        studies = read_studies(path) | {options.study: {"summary": summary, "runs": records}}
         atomic_write(path, json.dumps(studies) + "\n")
         figure = plot_rates(networks_by_rate(summary)) if options.study == "sensitivity" else plot_intervals(summary)
         save_figure(figure, options.results / f"{options.study.replace(' ', '-')}.png")

@@ -185,6 +185,7 @@ def fit(
     prepare_for(device, model)
     batches = Batches(train, recipe.batch_size, shuffle=True, augmentation=recipe.augmentation, device=device)
     test_batches = Batches(test, EVALUATION_BATCH, device=device)
+    plain_batches = Batches(train[:STATISTICS_IMAGES], EVALUATION_BATCH, device=device)
     trainer = Trainer(model, recipe, len(batches))
 
     file = Checkpoint(checkpoint, progress.note)
@@ -203,7 +204,7 @@ def fit(
             with errors_named(epoch, recipe.lr):
                 train_loss, train_accuracy = trainer.train_epoch(batches, progress.update)
                 if recipe.recalibrate_batch_norm:
-                    recalibrate_batch_norm(model, Batches(train[:STATISTICS_IMAGES], EVALUATION_BATCH, device=device))
+                    recalibrate_batch_norm(model, plain_batches)
                 test_loss, test_accuracy = evaluate(model, test_batches)
                 check_finite(test_loss)
             history.append(train_loss, train_accuracy, test_loss, test_accuracy, time.perf_counter() - start)

@@ -35,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         results = {}
         for path in options.notebooks:
-            marks = results[path] = grade(path, options.seconds)
+            marks = grade(path, options.seconds)
+            results[path] = marks
             print(f"{path}: {total(marks)}", file=sys.stderr)
     except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
